@@ -84,12 +84,16 @@ LEFT = (
     "20 runs, each and the next",
     "all pairs of 20 runs, of",
     "lags of 20 runs, all",
+    "phases of 20",
+    "phases of 5 runs, all",
+    "3 and 3 runs, values: the",
+    *("3 and 3 runs, values: " + kind for kind in ("normal", "skewed", "unequal")),
     *(
         f"{n} and {n} runs, steps: {kind}"
         for n in (5, 8)
         for kind in ("all", "one", "ties", "seeds alike, a")
     ),
-    *(f"{n} and {n} runs, values: {kind}" for n in (5, 8) for kind in ("normal", "unequal")),
+    *(f"{n} and {n} runs, values: {kind}" for n in (5, 8) for kind in ("normal", "unequal", "the")),
     *(f"odd runs, {n} runs" for n in (5, 20, 40)),
     *(f"odd runs, 8 runs, {law}" for law in ("normal", "lognormal", "exponential", "t(4): a")),
     *(f"likelihoods of {n} runs" for n in (5, 8, 40)),

@@ -14,6 +14,7 @@ from stored import assert_same, bits, difference, only_ensemble, trained_in_piec
 
 import dynalab
 from dynalab import train
+from dynalab.averages import ema
 from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
 from dynalab.errors import ConfigError
@@ -47,6 +48,7 @@ KNOWN = {
     "two tables": GROKKING,
     "two tables, relu, batches": [*GROKKING, "model.activation=relu", "train.batch_size=8"],
     "pieces": ["task=grokking", "task.modulus=19", "model.width=20"],
+    "an average": [*GROKKING, "average=ema"],
 }
 # What it does not know, and how it says so.
 UNKNOWN = {
@@ -61,9 +63,11 @@ UNKNOWN = {
     "train.accumulate=2": [*DIGITS, "train.accumulate=2"],
     "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
     "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
-    "average=ema": [*DIGITS, "average=ema"],
     "optimizer.orthogonal=true": [*DIGITS, "optimizer.orthogonal=true"],
 }
+
+
+EVALUATED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def loop(words, seeds=range(3), compile=True) -> Loop:
@@ -95,11 +99,78 @@ def test_updates_are_those_of_the_networks(words, one_thread):
         for name in ("train_loss", "test_loss") if one else ():
             assert torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-4), name
     assert ours.updates.tensors().keys() == plain.updates.tensors().keys()
+    if plain.averaging is not None:
+        averages = (made.averaging.stored(made.step) for made in (ours, plain))
+        for one, other in zip(*(stored.values() for stored in averages), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     for name, moment in plain.updates.tensors().items():
         torch.testing.assert_close(ours.updates.tensors()[name], moment, rtol=1e-2, atol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "two tables, relu, batches"])
+@pytest.mark.parametrize("words", KNOWN.values(), ids=KNOWN)
+def test_evaluations_are_those_of_the_networks(words, one_thread):
+    ours, plain = loop(words, range(2)), loop(words, range(2), compile=False)
+    for _ in range(8):
+        plain.update()
+    weights = plain.updates.evaluated()
+    for split in ("train", "test"):
+        right: list[list[torch.Tensor]] = [[], []]
+        one, other = (
+            made.measuring._evaluation.of(split, weights, own)
+            for made, own in zip((ours, plain), right, strict=True)
+        )
+        assert one.keys() == other.keys()
+        for name, values in other.items():
+            torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-6)
+        assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
+
+
+def test_the_first_of_the_largest_outputs_counts(one_thread):
+    ours, plain = loop(GROKKING), loop(GROKKING, compile=False)
+    weights = {name: torch.zeros_like(param) for name, param in ours.updates.evaluated().items()}
+    one, other = (made.measuring._evaluation.of("test", weights) for made in (ours, plain))
+    assert torch.equal(one["test_accuracy"], other["test_accuracy"]) and other["test_accuracy"].any()
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        ["average=ema"],
+        ["average=ema", "average.decay=0.3", "average.from=7", "average.every=2"],
+        ["average=lawa", "average.window=4", "average.every=3"],
+        ["average=lawa", "average.window=1"],
+        ["average=swa", "average.every=3"],
+    ],
+    ids="-".join,
+)
+@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule"])
+def test_averages_are_those_of_the_weights_after_every_update(name, average, one_thread):
+    """To the bit what is made of them by torch, an update at a time."""
+    ours, plain = (loop([*KNOWN[name], *average]) for _ in range(2))
+    plain.updates._averaging = None
+    while ours.step < 70:
+        ours.advance(70)
+    while plain.step < 70:
+        plain.advance(plain.step + 1)
+        plain.averaging.take(plain.step, None)
+    assert ours.updates.is_compiled
+    one, other = (made.averaging.tensors(70) for made in (ours, plain))
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkeypatch):
+    class Own(ema.Ema):
+        def take(self, tensors, count):
+            super().take(tensors, count)
+
+    monkeypatch.setattr(ema, "build", lambda config, tensors: Own(config.decay, tensors))
+    made = loop([*GROKKING, "average=ema"])
+    assert made.updates.uncompiled == "it does not know average=ema"
+    made.advance(2)
+    assert made.step == 1
+
+
+@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "an average"])
 def test_a_runs_bits_depend_on_nothing_beside_it(name, one_thread):
     """Neither on who is beside it, nor on how many steps are made at once."""
     alone, many, by_step = (
@@ -112,9 +183,12 @@ def test_a_runs_bits_depend_on_nothing_beside_it(name, one_thread):
             made.advance(70)
     for _ in range(70):
         by_step.advance(by_step.step + 1)
-    for place, made in ((1, many), (0, by_step)):
+    grid = alone.measuring.eval_grid.name
+    rows, *others = (made.rows()[grid] for made in (alone, many, by_step))
+    for place, made, own in ((1, many, others[0]), (0, by_step, others[1])):
         for one, other in zip(held(alone, 0), held(made, place), strict=True):
             assert torch.equal(one, other)
+        assert all(torch.equal(own[name][place], rows[name][0]) for name in EVALUATED)
 
 
 def test_the_last_update_of_a_block_can_be_looked_at(one_thread):
@@ -133,7 +207,7 @@ def test_the_last_update_of_a_block_can_be_looked_at(one_thread):
 
 
 def test_a_run_that_diverges_stops_alone(one_thread):
-    words = [*PARITY, "task.loss=square", "optimizer.lr=0.05"]
+    words = [*PARITY, "task.loss=square", "optimizer.lr=0.05", "average=lawa", "average.window=3"]
 
     def trained(seeds, broken=(), compile=True):
         made = loop(words, seeds, compile)
@@ -149,6 +223,7 @@ def test_a_run_that_diverges_stops_alone(one_thread):
     assert beside.settle().tolist() == plain.settle().tolist() and beside.settle()[0] >= 0
     assert all(torch.equal(one, other) for one, other in zip(held(alone, 0), held(beside, 1), strict=True))
     assert not beside.params[0][0].any()
+    assert not any(averaged[0].any() for averaged in beside.averaging.stored(100).values())
 
 
 @pytest.mark.parametrize("part", ["inputs", "targets"])
@@ -173,7 +248,15 @@ def test_what_it_does_not_know_is_trained_as_without(words, one_thread, request)
     assert ours.step == 1 and all(map(torch.equal, held(ours, 0), held(plain, 0)))
 
 
-RUNS = [*PARITY, "train.steps=24", "launcher=inline", "compute.workers=1", "snapshots.at=[0,7]"]
+RUNS = [
+    *PARITY,
+    "train.steps=24",
+    "average=swa",
+    "average.every=5",
+    "launcher=inline",
+    "compute.workers=1",
+    "snapshots.at=[0,7]",
+]
 COMPILED = [*RUNS, "compute.compile=true"]
 
 

@@ -24,8 +24,8 @@ from dynalab.analysis.landscape.slices import (
     plane_losses,
     stretch,
 )
-from dynalab.analysis.means import Mean
 from dynalab.config.registry import find
+from dynalab.core.means import Mean
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.show.blocks import Lines, Say, Surfaces
 from dynalab.show.plots import draw

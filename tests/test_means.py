@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dynalab.analysis.means import heaped, mean_over, mean_over_pairs
+from dynalab.core.means import OPEN, heaped, mean_interval, mean_over, mean_over_pairs, welch_interval
 
 
 def test_student_and_where_many_are_at_an_end():
@@ -20,6 +20,21 @@ def test_student_and_where_many_are_at_an_end():
     assert mean_over([]) == (0, None, (None, None))
     # Two values are each at an end, and none is there with another.
     assert not heaped(np.array([0.0, 1.0])) and mean_over([0, 1])[2][0] < -5
+
+
+def test_what_is_at_an_end_has_no_interval_beside_another_sample_either():
+    x, y = np.array([0.7, 0.8, 0.75, 0.9]), np.array([0.5, 0.2, 0.6, 0.4])
+    expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval()
+    assert welch_interval([x, y]) == pytest.approx(tuple(expected))
+    at_end = np.array([1.0, 1.0, 0.9, 0.95])
+    assert (
+        welch_interval([x, at_end]) == welch_interval([at_end, x]) == welch_interval([x, np.ones(4)]) == OPEN
+    )
+    # Differences that should be equal differ in the last digit; zeros amid others are at no end.
+    gaps = np.array([0.4, 0.9, 0.8, 0.95]) - np.array([0.3, 0.8, 0.75, 0.85])
+    assert len(set(gaps.tolist())) > 2 and mean_interval(gaps) == OPEN
+    assert mean_interval(np.array([-0.1, 0.0, 0.0, 0.0, 0.1]))[0] is not None
+    assert heaped(np.zeros(3)) and not heaped(np.zeros(1)) and mean_interval(np.ones(1)) == OPEN
 
 
 def test_pairs_that_share_runs():

@@ -45,6 +45,16 @@ def drawn(network_of, seed: int = 0, points: int = 200, size: int = 64):
     return network, state_of(network), torch.rand(points, size), torch.tensor(axes(size, 25)).float()
 
 
+def radii(units: Units, state: dict[str, Tensor], points: Tensor, directions: Tensor) -> Tensor:
+    (found,) = units.radii([state], points[None], directions)
+    return found
+
+
+def cut(units: Units, state: dict[str, Tensor], points: Tensor, directions: Tensor, radius: float) -> Tensor:
+    (found,) = units.cut([state], points[None], directions, radius)
+    return found
+
+
 def test_the_axes_are_orthonormal_and_reach_is_the_mean_of_the_largest_cosine():
     np.testing.assert_allclose(axes(64, 25) @ axes(64, 25).T, np.eye(25), atol=1e-12)
     assert axes(3, 25).shape == (3, 3)
@@ -64,11 +74,11 @@ def test_the_first_layer_is_cut_where_a_hyperplane_cuts_the_polytope():
     assert units.sizes == (50, 20)  # outputs are none
     z = points @ state["layers.0.weight"].T + state["layers.0.bias"]
     closed = z.abs() / (directions @ state["layers.0.weight"].T).abs().amax(0)
-    found = units.radii(state, points, directions)[:, :50]
+    found = radii(units, state, points, directions)[:, :50]
     torch.testing.assert_close(found, closed, rtol=1e-3, atol=1e-6)
     for r in (0.02, 0.2):
-        cut = units.cut(state, points, directions, r)[:, :50]
-        assert (cut == (closed < r)).float().mean() > 0.9999 and 0.001 < cut.float().mean() < 0.9
+        crossed = cut(units, state, points, directions, r)[:, :50]
+        assert (crossed == (closed < r)).float().mean() > 0.9999 and 0.001 < crossed.float().mean() < 0.9
 
 
 def test_deeper_layers_have_the_derivatives_of_the_network_at_the_point():
@@ -77,7 +87,7 @@ def test_deeper_layers_have_the_derivatives_of_the_network_at_the_point():
     def second(x: Tensor) -> Tensor:
         return network.layers[1](torch.relu(network.layers[0](x)))
 
-    found = Units(network, state, points[0]).radii(state, points, directions)[:, 40:]
+    found = radii(Units(network, state, points[0]), state, points, directions)[:, 40:]
     for x, row in zip(points, found, strict=True):
         moved = (torch.autograd.functional.jacobian(second, x) @ directions.T).abs().amax(1)
         torch.testing.assert_close(row, (second(x).abs() / moved).detach(), rtol=2e-3, atol=1e-6)
@@ -90,8 +100,8 @@ def test_to_first_order_is_what_vertices_count(activation):
     )
     units = Units(network, state, points[0])
     assert units.sizes == (200, 200, 200)
-    radii, cut = units.radii(state, points, directions), units.cut(state, points, directions, 0.005)
-    linearised, vertices = (of.sum(1).float() for of in (radii < 0.005, cut))
+    cuts = radii(units, state, points, directions) < 0.005, cut(units, state, points, directions, 0.005)
+    linearised, vertices = (of.sum(1).float() for of in cuts)
     assert linearised.mean() == pytest.approx(vertices.mean().item(), rel=0.005)
     assert np.corrcoef(linearised, vertices)[0, 1] > 0.99
 
@@ -102,7 +112,7 @@ def test_density_depends_on_neither_radius_nor_directions():
     found = []
     for count, radii in ((25, (0.005, 0.02, 0.05)), (3, (0.05,))):
         around = Neighbourhoods(count, radii)
-        counts = around.counts(units, state, points).sum(1).mean(0)
+        counts = around.counts(units, [state], points[None])[0].sum(1).mean(0)
         found += (counts / torch.tensor(around.scale(64))).tolist()
     assert max(found) / min(found) < 1.1, found
 
@@ -116,11 +126,11 @@ def test_a_network_that_can_be_counted_by_hand():
     points = torch.tensor([[0.0], [1.5], [-2.5], [2.8], [6.0]])
     for method in ("linearised", "vertices"):
         around = Neighbourhoods(25, (0.6, 1.1), method)
-        counts = around.counts(Units(network, state, points[0]), state, points)
+        (counts,) = around.counts(Units(network, state, points[0]), [state], points[None])
         assert counts[:, 0].tolist() == [[0, 1], [1, 1], [1, 1], [0, 0], [0, 0]], method
         assert counts[3, 1].tolist() == [1, 1] and counts[4, 1].tolist() == [0, 0], method
     state["layers.0.weight"][0, 0] = torch.nan
-    assert around.counts(Units(network, state, points[0]), state, points).isnan().all()
+    assert around.counts(Units(network, state, points[0]), [state], points[None]).isnan().all()
 
 
 class Plain(nn.Module):
@@ -152,13 +162,13 @@ def test_units_are_found_in_networks_of_any_make(network_of, sizes):
     assert units.sizes == sizes
     outputs = network.train(False)(points)
     for r in (0.02, 0.1):
-        one, two = units.radii(state, points, directions) < r, units.cut(state, points, directions, r)
+        one, two = radii(units, state, points, directions) < r, cut(units, state, points, directions, r)
         shares = [[layer.float().mean().item() for layer in of.split(sizes, 1)] for of in (one, two)]
         assert shares[0] == pytest.approx(shares[1], rel=0.1, abs=0.01)
     torch.testing.assert_close(network(points), outputs)
     # Each point has its own, whatever goes through beside it.
-    alone = units.radii(state, points[7:8], directions)
-    torch.testing.assert_close(alone[0], units.radii(state, points, directions)[7], rtol=1e-3, atol=1e-5)
+    alone = radii(units, state, points[7:8], directions)
+    torch.testing.assert_close(alone[0], radii(units, state, points, directions)[7], rtol=1e-3, atol=1e-5)
 
 
 class Reading(nn.Module):
@@ -202,9 +212,9 @@ def test_sums_that_are_made_late_are_those_that_are_read(way):
     plain = Units(network, state, points[0])
     wrapped = Units(Read(network), {f"inner.{name}": value for name, value in state.items()}, points[0])
     own = {f"inner.{name}": value for name, value in state.items()}
-    found, expected = plain.radii(state, points, directions), wrapped.radii(own, points, directions)
+    found, expected = radii(plain, state, points, directions), radii(wrapped, own, points, directions)
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-6)
-    cuts = plain.cut(state, points, directions, 0.05), wrapped.cut(own, points, directions, 0.05)
+    cuts = cut(plain, state, points, directions, 0.05), cut(wrapped, own, points, directions, 0.05)
     assert (cuts[0] == cuts[1]).float().mean() > 0.999 and 0.01 < cuts[0].float().mean() < 0.9
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.averages.base import Keys
+from dynalab.averages.base import Keys, approach
 from dynalab.config.keys import key
 from dynalab.core.errors import ConfigError
 from dynalab.core.machine import free_memory
@@ -62,9 +62,12 @@ class Lawa:
 
     def take(self, tensors: list[Tensor], count: int) -> None:
         """Put the tensors in the place of the oldest."""
-        import torch
+        held, share = self.towards(count)
+        approach(held, tensors, share)
 
-        torch._foreach_copy_(self._ring[count % len(self._ring)], tensors)
+    def towards(self, count: int) -> tuple[Sequence[Tensor], float]:
+        """Return the oldest, whose place they take."""
+        return self._ring[count % len(self._ring)], 1.0
 
     def mean(self, count: int) -> Sequence[Tensor]:
         """Return the mean over the ring, or over what it holds so far."""

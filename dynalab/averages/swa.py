@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.averages.base import Keys
+from dynalab.averages.base import Keys, approach
 from dynalab.config.keys import key
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Swa:
 
     def take(self, tensors: list[Tensor], count: int) -> None:
         """Move towards the tensors by their share in the mean."""
-        import torch
+        held, share = self.towards(count)
+        approach(held, tensors, share)
 
-        if count:
-            torch._foreach_lerp_(self._mean, tensors, 1 / (count + 1))
-        else:
-            torch._foreach_copy_(self._mean, tensors)
+    def towards(self, count: int) -> tuple[Sequence[Tensor], float]:
+        """Return the copy, and the share of the way that it goes."""
+        return self._mean, 1 / (count + 1)
 
     def mean(self, count: int) -> Sequence[Tensor]:
         """Return the copy."""

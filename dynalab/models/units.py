@@ -8,21 +8,19 @@ units, nor is what depends on no input (a code of positions).
 How far from x a unit changes sign, to first order, takes the derivatives of its argument z along P directions v_p:
 |z| / max_p |J v_p|. They come from one pass over x and x + h v_p in which every unit is replaced by its tangent at x.
 A network that is piecewise linear by its units is then affine, and differences over h are exact whatever h; of what
-else is nonlinear in it (maximum pooling, a layer norm, a softmax) they are quotients with h = .01. A linear layer that
-reads the inputs themselves does one product of the points and one of the offsets in the place of one of their sums,
-and units behind it need no sums either.
+else is nonlinear in it (maximum pooling, a layer norm, a softmax) they are quotients with h = .01. Points and what
+their offsets come to go through linear layers and tangents by themselves, and are added where anything else reads them.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
@@ -35,7 +33,10 @@ Look = Callable[[int, "_Call"], Tensor]
 # What is seen of a layer, (B, ...) each, and what makes its value.
 Seen = tuple[tuple[Tensor, ...], Callable[[], Tensor]]
 See = Callable[["_Call", "_Layer"], Seen]
-Work = Callable[[nn.Module], None]
+# A run's weights and buffers by name.
+State = Mapping[str, Tensor]
+# From what is known of some points' units, (b, units), comes a row for each point.
+Reading = Callable[[Tensor], Tensor]
 
 _RELU = (torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_)
 # Nonlinearities of which the sign of the argument says on which side of its middle a unit is -> the same out of place.
@@ -56,6 +57,8 @@ _VIEWS = (Tensor.flatten, torch.flatten, Tensor.view, Tensor.reshape, torch.resh
 STEP = 1e-2
 # Entries of the widest layer that go through a network at once: two megabytes, which a core's own cache holds.
 ENTRIES = 1 << 19
+# Of so many units, in the cache likewise, numbers are read at once.
+READ = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Units:
         sizes: Number of units of every layer, in the order of the forward pass; empty where there are none.
     """
 
-    def __init__(self, network: nn.Module, state: Mapping[str, Tensor], point: Tensor) -> None:
+    def __init__(self, network: nn.Module, state: State, point: Tensor) -> None:
         """Find the units, by two passes.
 
         Args:
@@ -112,13 +115,14 @@ class Units:
             state: Name -> a run's weights and buffers.
             point: An input.
         """
-        self._network, self._holder = network, _Holder(network)
+        self._network = network
         # The plain pass of a network that has one for several runs takes inputs alone.
         takes_context = getattr(network, "takes_context", False) and not hasattr(network, "stacked_forward")
         self._context = (Context(training=False),) if takes_context else ()
         shapes: list[list[torch.Size]] = [[], []]
 
-        def pass_over(network: nn.Module) -> None:
+        with self._evaluated() as put:
+            put(state)
             for n, own in zip((2, 3), shapes, strict=True):
 
                 def look(_: int, call: _Call, own: Any = own) -> Tensor:
@@ -128,29 +132,31 @@ class Units:
                 with _Watch(look):
                     network(point.expand(n, *point.shape).contiguous(), *self._context)
 
-        self._work(state, pass_over)
         self._layers = [_Layer.of(two, three) for two, three in zip(*shapes, strict=True)]
         self.sizes = tuple(layer.units for layer in self._layers if layer.units)
 
-    def radii(self, state: Mapping[str, Tensor], points: Tensor, directions: Tensor) -> Tensor:
+    def radii(
+        self, states: Sequence[State], points: Tensor, directions: Tensor, of: Reading | None = None
+    ) -> Tensor:
         """Return how far from each point, to first order, a neighbourhood reaches as it meets each unit's change.
 
         Args:
-            state: Name -> a run's weights and buffers.
-            points: Shape (B, ...).
+            states: Those of S runs.
+            points: The runs' points, shape (S, B, ...).
             directions: The neighbourhood's axes, orthonormal, shape (P, ...).
+            of: What is read off the radii of some points, (b, units), a row for each; None: themselves.
 
         Returns:
-            Shape (B, units), layer after layer. Infinite where nothing moves the argument, NaN where that is not a
-            number.
+            Shape (S, B, units), layer after layer, or what is read. Infinite where nothing moves the argument, NaN
+            where that is not a number.
         """
-        offsets = torch.cat([torch.zeros_like(directions[:1]), STEP * directions])
 
         def see(call: _Call, layer: _Layer) -> Seen:
             if call.sums is not None:
-                here, apart = call.sums.points, call.sums.offsets
-                return (here, apart.abs().amax(0).expand_as(here)), call.tangent
-            spread = layer.apart(call.argument, len(offsets))
+                here, apart = call.sums.here.clone(), call.sums.offsets
+                moved = torch.maximum(apart.amax(0), apart.amin(0).neg_())
+                return (here, moved.expand_as(here)), call.tangent
+            spread = layer.apart(call.argument, 1 + len(directions))
             here = spread[0].clone()
             # In the order of memory that the argument has: in another, reductions of maps take ten times as long.
             up = torch.amax(spread, 0, out=torch.empty_like(here))
@@ -169,11 +175,21 @@ class Units:
 
             return (here, moved), value
 
-        here, moved = self._seen(state, points, offsets, see)
-        return here.abs_().mul_(STEP).div_(moved).masked_fill_(moved == 0, torch.inf)
+        def reached(here: Tensor, moved: Tensor) -> Tensor:
+            found = here.abs().mul_(STEP).div_(moved).masked_fill_(moved == 0, torch.inf)
+            return of(found) if of else found
 
-    def cut(self, state: Mapping[str, Tensor], points: Tensor, directions: Tensor, radius: float) -> Tensor:
-        """Return whose argument has not one sign at the 2 P vertices x +- r v_p, (B, units), bool.
+        return self._seen(states, points, STEP * directions, True, see, reached)
+
+    def cut(
+        self,
+        states: Sequence[State],
+        points: Tensor,
+        directions: Tensor,
+        radius: float,
+        of: Reading | None = None,
+    ) -> Tensor:
+        """Return whose argument has not one sign at the 2 P vertices x +- r v_p, (S, B, units), bool, or what is read.
 
         As published: 0 is a sign of its own, and what lies between the vertices is not seen. Arguments as of `radii`.
         """
@@ -184,8 +200,7 @@ class Units:
             spread = layer.apart(call.argument, len(offsets))
             return (spread.amax(0).sign() != spread.amin(0).sign(),), call.plain
 
-        (found,) = self._seen(state, points, offsets, see)
-        return found
+        return self._seen(states, points, offsets, False, see, of or (lambda found: found))
 
     def pieces(self, points: Tensor, passes: int) -> Sequence[Tensor]:
         """Return points in pieces that go through the network at once, each so many times."""
@@ -193,81 +208,133 @@ class Units:
         return points.tensor_split(-(-len(points) // most))
 
     def _seen(
-        self, state: Mapping[str, Tensor], points: Tensor, offsets: Tensor, see: See
-    ) -> tuple[Tensor, ...]:
-        """Return what is seen of all layers, (B, units) each, some points at a time, each with all offsets."""
+        self,
+        states: Sequence[State],
+        points: Tensor,
+        offsets: Tensor,
+        with_points: bool,
+        see: See,
+        of: Callable[..., Tensor],
+    ) -> Tensor:
+        """Return what is read off what is seen of all layers, (b, units) each, some of the runs' points at a time.
+
+        A pass is over points with each of the offsets, and over the points themselves if asked for.
+        """
         last = max((place for place, layer in enumerate(self._layers) if layer.units), default=-1)
+        most = max(READ // max(sum(self.sizes), 1), 1)
         pieces: list[tuple[Tensor, ...]] = []
+        found: list[Tensor] = []
+        layers: list[list[Tensor]] = []
 
-        def passes_over(network: nn.Module) -> None:
-            for some in self.pieces(points, len(offsets)):
-                layers: list[tuple[Tensor, ...]] = []
+        def look(place: int, call: _Call) -> Tensor:
+            layer = self._layers[place]
+            if not layer.units:
+                return call.plain()
+            seen, value = see(call, layer)
+            layers.append([part.flatten(1) for part in seen])
+            if place == last:
+                raise _Done
+            return value()
 
-                def look(place: int, call: _Call, layers: Any = layers) -> Tensor:
-                    layer = self._layers[place]
-                    if not layer.units:
-                        return call.plain()
-                    seen, value = see(call, layer)
-                    layers.append([part.flatten(1) for part in seen])
-                    if place == last:
-                        raise _Done
-                    return value()
+        def read() -> None:
+            found.append(of(*(_joined(parts) for parts in zip(*pieces, strict=True))))
+            pieces.clear()
 
-                inputs = _Sums(some, offsets)
-                with contextlib.suppress(_Done), _Watch(look, inputs):
-                    network(inputs.tensor, *self._context)
-                pieces.append(tuple(torch.cat(parts, 1) for parts in zip(*layers, strict=True)))
+        with self._evaluated() as put:
+            for state, own in zip(states, points, strict=True):
+                put(state)
+                for some in self.pieces(own, with_points + len(offsets)):
+                    layers.clear()
+                    inputs = _Sums.of(some, offsets, [], with_points)
+                    with contextlib.suppress(_Done), _Watch(look, inputs.all):
+                        self._network(inputs.tensor, *self._context)
+                    # Each knows the others; their memory is that of the next pass, and lies in the cache.
+                    inputs.all.clear()
+                    pieces.append(tuple(_joined(parts, 1) for parts in zip(*layers, strict=True)))
+                    # So that what is read is of several runs at once, and no more is held than a pass takes.
+                    if sum(len(parts[0]) for parts in pieces) >= most:
+                        read()
+            if pieces:
+                read()
+        return _joined(found).unflatten(0, points.shape[:2])
 
-        self._work(state, passes_over)
-        return tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
+    @contextlib.contextmanager
+    def _evaluated(self) -> Iterator[Callable[[State], None]]:
+        """Put the network in evaluation mode, and hand out what puts a run's weights and buffers in.
 
-    def _work(self, state: Mapping[str, Tensor], work: Work) -> None:
-        """Do some work with the network in evaluation mode, with a run's weights, which are put in once."""
+        Its own come back at the end. `torch.func.functional_call` takes as long as a pass of a small network.
+        """
+        names: dict[Tensor, str] = {}
+        places: list[tuple[dict[str, Any], str, Tensor, str]] = []
+        for prefix, module in self._network.named_modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        # What modules share has the name of its first place.
+                        first = names.setdefault(tensor, f"{prefix}.{name}" if prefix else name)
+                        places.append((tensors, name, tensor, first))
+
+        def put(state: State) -> None:
+            for tensors, name, tensor, first in places:
+                tensors[name] = state.get(first, tensor)
+
         self._network.train(False)
-        with torch.no_grad():
-            functional_call(self._holder, {f"network.{name}": own for name, own in state.items()}, (work,))
+        try:
+            with torch.no_grad():
+                yield put
+        finally:
+            put({})
 
 
 class _Done(Exception):
     """Every unit of a pass was seen: nothing is made of its outputs."""
 
 
-class _Holder(nn.Module):
-    """A network with some weights, for any work; putting them in takes as long as a pass of a small network."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, work: Work) -> None:
-        """Do the work."""
-        work(self.network)
-
-
 class _Sums:
-    """The sums of points (B, ...) and offsets (n, ...), the points of an offset together.
+    """The sums of the values at B points and of what n offsets add to them, those of the first offset first.
 
     Attributes:
-        points: The points.
-        offsets: The offsets.
-        tensor: The sums, (n B, ...); they stand in it once something reads them.
-        is_blank: Whether nothing has so far.
+        tensor: The sums, (n B, ...), and before them the values at the points if asked for. Until something reads
+            them, what the offsets add stands there in their place, or nothing.
+        first: Whether the values at the points stand before the sums.
+        is_blank: Whether the sums are not made.
+        all: All such sums of a pass.
     """
 
-    def __init__(self, points: Tensor, offsets: Tensor) -> None:
-        self.points, self.offsets, self.is_blank = points, offsets, True
-        self.tensor = points.new_empty(len(offsets) * len(points), *points.shape[1:])
+    def __init__(self, tensor: Tensor, count: int, all: list[_Sums], first: bool = True) -> None:
+        """Take a tensor of the values at `count` points, and after them what each offset adds to them."""
+        self.tensor, self.all, self.first, self.is_blank = tensor, all, first, True
+        self._apart = tensor.view(-1, count, *tensor.shape[1:])
+        self._given: tuple[Tensor, Tensor] | None = None
+        all.append(self)
+
+    @classmethod
+    def of(cls, points: Tensor, offsets: Tensor, all: list[_Sums], first: bool = True) -> _Sums:
+        """Return the sums of points (B, ...) and offsets (n, ...)."""
+        tensor = points.new_empty((first + len(offsets)) * len(points), *points.shape[1:])
+        sums = cls(tensor, len(points), all, first)
+        sums._given = points, offsets
+        return sums
 
     @property
-    def apart(self) -> Tensor:
-        """The sums as a view (n, B, ...)."""
-        return self.tensor.view(len(self.offsets), *self.points.shape)
+    def here(self) -> Tensor:
+        """The values at the points, (B, ...)."""
+        return self._given[0] if self._given else self._apart[0]
+
+    @property
+    def offsets(self) -> Tensor:
+        """What is added to them, (n, B or 1, ...)."""
+        return self._given[1].unsqueeze(1) if self._given else self._apart[1:]
 
     def fill(self) -> None:
         """Make the sums, unless they are made."""
-        if self.is_blank:
-            self.is_blank = False
-            torch.add(self.points, self.offsets.unsqueeze(1), out=self.apart)
+        if not self.is_blank:
+            return
+        self.is_blank = False
+        if self._given and self.first:
+            self._apart[0].copy_(self.here)
+        torch.add(self.here, self.offsets, out=self._apart[self.first :])
+        self._given = None
 
     def is_among(self, values: Iterable[object]) -> bool:
         """Return whether a function that is given some values may read the sums."""
@@ -278,14 +345,30 @@ class _Sums:
             for value in values
         )
 
-    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> _Sums | None:
+    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """Return what a linear layer makes of the sums; None where its argument is anything else, or they were read."""
         if not self.is_blank or not self.is_among([input]) or not input.is_contiguous():
             return None
-        points, offsets = self.points.flatten(1), self.offsets.flatten(1)
-        if input.shape != (len(self.tensor), points.shape[1]):
+        if input.shape != (len(self.tensor), weight.shape[1]):
             return None
-        return _Sums(linear(points, weight, bias), linear(offsets, weight))
+        if self._given:
+            points, offsets = (part.flatten(1) for part in self._given)
+            made = linear(points, weight, bias), linear(offsets, weight)
+            return _Sums.of(*made, self.all, self.first).tensor
+        count = self._apart.shape[1]
+        out = linear(self.tensor.flatten(1), weight)
+        if bias is not None:
+            out[:count] += bias
+        return _Sums(out, count, self.all).tensor
+
+    def tangent(self, function: Function, in_place: bool) -> Tensor:
+        """Return what a function's tangent at the points makes of the sums."""
+        at, slope = _tangent(function, self.here)
+        sums = self if in_place else _Sums(torch.empty_like(self.tensor), len(at), self.all)
+        torch.mul(slope, self.offsets, out=sums._apart[1:])
+        sums._apart[0].copy_(at)
+        sums._given = None
+        return sums.tensor
 
 
 @dataclass(frozen=True)
@@ -317,19 +400,15 @@ class _Call:
     def tangent(self) -> Tensor:
         """Return that of the function's tangent at the points whose sums with offsets the argument is."""
         assert self.sums is not None
-        at, slope = _tangent(self.function, self.sums.points)
-        out = self.sums.apart if self.in_place else None
-        self.sums.is_blank &= not self.in_place
-        value = torch.addcmul(at, slope, self.sums.offsets.unsqueeze(1), out=out)
-        return self.argument if self.in_place else value.flatten(0, 1)
+        return self.sums.tangent(self.function, self.in_place)
 
 
 class _Watch(TorchFunctionMode):
     """Hands every unit over; what comes back is its value."""
 
-    def __init__(self, look: Look, *inputs: _Sums) -> None:
+    def __init__(self, look: Look, sums: Sequence[_Sums] = ()) -> None:
         super().__init__()
-        self._look, self._sums, self._seen = look, [*inputs], 0
+        self._look, self._sums, self._seen = look, sums, 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -337,9 +416,10 @@ class _Watch(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         function = func if getattr(func, "is_unit", False) else UNITS.get(func)
         if function is None:
-            if func is linear and self._sums and (made := self._sums[0].linear(*args, **kwargs)):
-                self._sums.append(made)
-                return made.tensor
+            if func is linear:
+                for one in self._sums:
+                    if (made := one.linear(*args, **kwargs)) is not None:
+                        return made
             if func not in _VIEWS:
                 self._fill(args, kwargs)
             return func(*args, **kwargs)
@@ -370,6 +450,10 @@ class _Given:
 
     def __call__(self, argument: Tensor) -> Tensor:
         return self.function(argument, *self.rest, **self.kwargs)
+
+
+def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    return torch.cat([*parts], axis) if len(parts) > 1 else parts[0]
 
 
 def _step(x: Tensor) -> Tensor:

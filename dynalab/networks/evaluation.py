@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,8 +21,18 @@ from dynalab.tasks.loss import Loss
 MOST_ENTRIES = 1 << 17
 
 
+# Batches, weights (S, ...) and a list for which examples are right -> losses (batches, S), shares that are right.
+Compiled = Callable[[Sequence[Batch], Mapping[str, Tensor], list[Tensor] | None], tuple[Tensor, Tensor]]
+
+
 class Evaluation:
-    """Evaluates the runs of a shard; the loss is the one that is trained."""
+    """Evaluates the runs of a shard; the loss is the one that is trained.
+
+    Attributes:
+        compiled: What does it in compiled code; None where nothing does.
+    """
+
+    compiled: Compiled | None = None
 
     def __init__(self, stack: Stack, loss: Loss, data: TaskData) -> None:
         self._stack, self._loss, self._task, self._data = stack, loss, loss.task, data
@@ -40,6 +50,13 @@ class Evaluation:
         says. `buffers` (S, ...) stand in the place of those that go with the evaluated weights.
         """
 
+        batches = self._data.eval_batches(split)
+        if self.compiled is not None:
+            losses, shares = self.compiled(batches, weights, correct)
+            parts = ({"loss": loss, "accuracy": own} for loss, own in zip(losses, shares, strict=True))
+            means = averaged(zip(parts, (batch.size for batch in batches), strict=True))
+            return {f"{split}_{name}": value for name, value in means.items()}
+
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._outputs(batch.inputs, weights, buffers).to(self._loss.dtype)
             kept = outputs.shape[:2] == batch.inputs.shape[:2] or not self._stack.made
@@ -55,7 +72,7 @@ class Evaluation:
             return values, counted(self._task, batch)
 
         with torch.no_grad():
-            means = averaged(map(means_of, self._data.eval_batches(split)))
+            means = averaged(map(means_of, batches))
         return {f"{split}_{name}": value for name, value in means.items()}
 
     def _outputs(

@@ -144,25 +144,38 @@ class Neighbourhoods:
     radii: Sequence[float] = RADII
     method: str = "linearised"
 
-    def counts(self, units: Units, state: Mapping[str, Tensor], points: Tensor) -> Tensor:
-        """Return how many units of each layer cut the neighbourhood of each point, (B, layers, radii), float64.
+    def counts(self, units: Units, states: Sequence[Mapping[str, Tensor]], points: Tensor) -> Tensor:
+        """Return how many units of each layer cut the neighbourhood of each point, (S, B, layers, radii), float64.
 
-        NaN where a unit's argument is not a number. `state` is a run's, name -> tensor; points (B, ...).
+        NaN where a unit's argument is not a number. `states` are those of S runs, name -> tensor; points (S, B, ...).
         """
         import torch
 
-        directions = _directions(self.directions, points.shape[1:], points.dtype, points.device)
-        if self.method == "linearised":
-            reached = units.radii(state, points, directions)
-            cuts = torch.stack([reached < r for r in self.radii], 1)
+        directions = _directions(self.directions, points.shape[2:], points.dtype, points.device)
+
+        def by_layer(cuts: Tensor) -> Tensor:
+            # Sums of ones are exact, and those of truth values take as long as a copy of them into integers.
+            return torch.stack([layer.sum(-1) for layer in cuts.split(units.sizes, -1)], -1)
+
+        def counted(reached: Tensor) -> Tensor:
+            cuts = reached.new_empty(len(reached), len(self.radii), reached.shape[1])
+            for place, radius in enumerate(self.radii):
+                torch.lt(reached, radius, out=cuts[:, place])
             # They are 0 or more, so that nothing but NaN makes a sum NaN.
-            lost = reached.sum(1).isnan()
+            return by_layer(cuts).masked_fill_(reached.sum(1).isnan()[:, None, None], torch.nan)
+
+        if self.method == "linearised":
+            counts = units.radii(states, points, directions, counted)
         else:
-            cuts = torch.stack([units.cut(state, points, directions, r) for r in self.radii], 1)
-            finite = [value.isfinite().all() for value in state.values() if value.is_floating_point()]
-            lost = ~torch.stack(finite).all().expand(len(points))
-        counts = torch.stack([layer.sum(2) for layer in cuts.split(units.sizes, 2)], 1)
-        return counts.to(torch.float64).masked_fill_(lost[:, None, None], torch.nan)
+            by_radius = [
+                units.cut(states, points, directions, r, lambda cuts: by_layer(cuts.to(points.dtype)))
+                for r in self.radii
+            ]
+            counts = torch.stack(by_radius, 2)
+            for own, state in zip(counts, states, strict=True):
+                if not all(value.isfinite().all() for value in state.values() if value.is_floating_point()):
+                    own.fill_(torch.nan)
+        return counts.transpose(2, 3).to(torch.float64)
 
     def scale(self, size: int) -> list[float]:
         """Return what densities are counts divided by, 2 r c_P for each radius; `size` numbers make an input."""
@@ -222,7 +235,7 @@ class Regions:
         self._setting = setting
         self.points = torch.stack([points_of(*own) for own in zip(train, test, strict=True)])
         state = {**setting.params, **setting.buffers()}
-        self.units = Units(self.network, _of_run(state, 0), self.points[0, 0, 0])
+        self.units = Units(self.network, _of_runs(state)[0], self.points[0, 0, 0])
         if not self.units.sizes:
             raise ConfigError(
                 "probes: the probe regions needs a network with nonlinear units (ReLU, tanh, ...), and this one has "
@@ -231,16 +244,13 @@ class Regions:
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the columns, each (S,) in float64."""
-        import torch
 
         assert self._setting is not None and self.units is not None and self.points is not None
         held = {**state.params, **self._setting.buffers()}
-        around, rows = self.config.neighbourhoods, []
-        # Run by run: a run's points fill the cache, and its numbers know no neighbour.
-        for place, points in enumerate(self.points):
-            counts = around.counts(self.units, _of_run(held, place), points.flatten(0, 1))
-            rows.append(counts.unflatten(0, points.shape[:2]).mean(1))
-        return columns(torch.stack(rows), around.scale(self.points[0, 0, 0].numel()))
+        around = self.config.neighbourhoods
+        counts = around.counts(self.units, _of_runs(held), self.points.flatten(1, 2))
+        means = counts.unflatten(1, self.points.shape[1:3]).mean(2)
+        return columns(means, around.scale(self.points[0, 0, 0].numel()))
 
 
 def columns(means: Tensor, scale: Sequence[float]) -> dict[str, Tensor]:
@@ -278,5 +288,7 @@ def _first(batches: Iterable[Batch], most: int) -> Tensor:
     return torch.cat(found, 1)
 
 
-def _of_run(state: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
-    return {name: tensor[place].detach() for name, tensor in state.items()}
+def _of_runs(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return each run's own of tensors (S, ...)."""
+    runs = zip(*(tensor.detach().unbind() for tensor in state.values()), strict=True)
+    return [dict(zip(state, own, strict=True)) for own in runs]

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.compare.medians import LEAST, median_interval
-from dynalab.analysis.compare.pairs import between_times, between_values, mean_interval
+from dynalab.analysis.compare.pairs import between_times, between_values
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
+from dynalab.core.means import OPEN, mean_interval
 from dynalab.core.stats import clopper_pearson
 from dynalab.core.stats import quantile as middle_of
 from dynalab.core.survival import Z95
@@ -27,6 +28,8 @@ from dynalab.reproduce.rows import Row, never_is, same, written
 from dynalab.reproduce.sheet import GIVEN, OF_SHARES, OF_TWO, Claim
 
 Bounds = tuple[float | None, float | None]
+# Why a mean has no interval.
+AT_END = "half of the rows have the lowest or highest value, and give no interval"
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,7 @@ def _mean(values: np.ndarray, log: bool) -> Estimate:
         return Estimate(None, None, 0)
     bounds, back = mean_interval(values), math.exp if log else float
     interval = None if bounds == (None, None) else _mapped(back, bounds)
-    said = (
-        "" if interval else "rows that do not vary give no interval" if len(values) > 1 else "one row alone"
-    )
+    said = "" if interval else AT_END if len(values) > 1 else "one row alone"
     return Estimate(back(float(values.mean())), interval, len(values), said)
 
 
@@ -185,6 +186,8 @@ def _of_two(claim: Claim, rows: Sequence[Row]) -> Estimate:
         if claim.log:
             x, y = _logarithms(x), _logarithms(y)
         gap, what = between_values(_named(x, "b"), _named(y, "a")), "on logarithms" if claim.log else ""
+        if gap.interval == OPEN and gap.estimate is not None:
+            what = AT_END
         if claim.log and claim.statistic == "ratio" and gap.estimate is not None:
             return Estimate(math.exp(gap.estimate), _closed(_mapped(math.exp, gap.interval)), n, what)
     if claim.statistic == "difference":

@@ -128,9 +128,10 @@ def check(value: Any, wanted: Any, key: str = "") -> None:
         ValueError: Names the first field that is something else.
     """
     if isinstance(wanted, tuple):
-        if value is not None:
-            check(value, wanted[0], key)
-    elif isinstance(wanted, dict) and isinstance(value, dict):
+        if value is None:
+            return
+        (wanted,) = wanted
+    if isinstance(wanted, dict) and isinstance(value, dict):
         for name in wanted.keys() & value.keys():
             check(value[name], wanted[name], f"{key}.{name}" if key else name)
     elif isinstance(wanted, list) and isinstance(value, list):
@@ -179,7 +180,8 @@ def mapping(wanted: Any, key: Callable[[Any], bool] = text) -> Callable[[Any], b
         if not isinstance(value, dict) or not all(map(key, value)):
             return False
         try:
-            check(list(value.values()), [wanted])
+            for item in value.values():
+                check(item, wanted)
         except ValueError:
             return False
         return True

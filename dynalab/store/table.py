@@ -63,9 +63,10 @@ def _stored(ensemble: StoredEnsemble) -> str | None:
     entries = []
     for run in ensemble.runs:
         root, marks = run.shard.root, run.record.marks
-        if root not in rows:
-            counted = {cadence: series.count(run.shard.series(cadence)) for cadence in run.shard.cadences()}
-            rows[root] = marks if marks and run.record.status in runfile.FINAL else counted
+        if root not in rows and marks and run.record.status in runfile.FINAL:
+            rows[root] = marks
+        elif root not in rows:
+            rows[root] = {name: series.count(run.shard.series(name)) for name in run.shard.cadences()}
         if run.status != "running" and rows[root]:
             entries.append([run.label, root.name, run.status, run.steps, run.diverged_step, rows[root]])
     document = json.dumps([_VERSION, entries], sort_keys=True)

@@ -13,6 +13,7 @@ from dynalab.averages.base import Average
 from dynalab.config import registry
 from dynalab.core.batch import Batch
 from dynalab.core.columns import AVERAGED
+from dynalab.core.plugins import by_hand
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import NO_UPDATE, Stack
 from dynalab.networks.statistics import refreshed, statistics_of
@@ -85,10 +86,34 @@ class Averaging:
     def take(self, step: int, lost: Tensor | None) -> None:
         """Take in the weights after `step` updates; `lost` says which runs have diverged, (S,), where any has."""
         self._fresh = False
+        self.let_go(step, lost)
+        if self._is_due(step):
+            self._take()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether compiled code can take weights in: of a plug-in that says how."""
+        return by_hand(self._average, "towards", "take") is not None
+
+    def ahead(self, step: int, count: int) -> list[tuple[Sequence[Tensor], float] | None]:
+        """Return what is to move towards the weights after each of `count` updates from `step` on, and by which share.
+
+        That is done by whoever asks; None where nothing is to move.
+        """
+        self._fresh, found = False, list[tuple[Sequence[Tensor], float] | None]()
+        for after in range(step + 1, step + count + 1):
+            due = self._is_due(after)
+            found.append(self._average.towards(self._count) if due else None)  # type: ignore[attr-defined]
+            self._count += due
+        return found
+
+    def let_go(self, step: int, lost: Tensor | None) -> None:
+        """Empty the runs that have diverged, (S,), where any has, on the steps at which their weights are."""
         if lost is not None and step % BLOCK == 0:
             self._empty(lost)
-        if step >= self._from and not (step - self._from) % self._every:
-            self._take()
+
+    def _is_due(self, step: int) -> bool:
+        return step >= self._from and not (step - self._from) % self._every
 
     @torch.no_grad()
     def _take(self) -> None:

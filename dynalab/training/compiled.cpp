@@ -1,4 +1,4 @@
-// Updates of runs by themselves, a block of steps of each: forward, loss, backward and optimizer.
+// Updates of runs by themselves, a block of steps of each: forward, loss, backward and optimizer; and evaluations.
 //
 // A run's weights and moments are copied into memory of its own, padded to whole vectors, stay in a core's cache for
 // the whole block, and are copied back. Examples go through in pieces of ROWS, so that what the layers make of them
@@ -35,6 +35,7 @@ enum Optimizer { SGD, ADAM, ADAMW };
 // One parameter of all runs; mirrored in compiled.py.
 struct Param {
   float *weights, *moments[3], *gradients; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
+  float *const *averages;                  // (slots), (S, rows, cols) each
   double decay;
   Size rows, cols;
   Size first; // whether SGD has no momentum of it yet
@@ -42,8 +43,15 @@ struct Param {
 
 struct Batch {
   const void *inputs, *targets; // float (B, in), or symbols (B, 2); float (B,), or labels (B,)
+  uint8_t *right; // of an evaluation, (S, B): whether an output is the label's, or has its sign; null where not asked
   Size size, input_run, input_row, target_run, target_row; // entries from run to run and from row to row
   double rate;
+};
+
+// What an average makes of the weights after an update: it moves towards them by a share, by 1 to them.
+struct Take {
+  double share;
+  Size slot; // -1: nothing
 };
 
 struct Work {
@@ -54,7 +62,10 @@ struct Work {
   Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
   Param *params;
   const Batch *batches;
-  float *losses; // (steps, S)
+  float *losses;  // (steps, S)
+  double *shares; // of an evaluation, (steps, S): the share of a batch that is right
+  Size slots;
+  const Take *takes; // (steps,); null where nothing is averaged
 };
 
 static inline Size whole(Size n) { return (n + V - 1) / V * V; }
@@ -131,6 +142,14 @@ template <int H> static inline void exchange(Vec *square) {
   if constexpr (2 * H < V) exchange<2 * H>(square);
 }
 
+// The sums of V vectors.
+static inline Vec sums(Vec *square) {
+  exchange<1>(square);
+  Vec total = square[0];
+  UNROLL for (int i = 1; i < V; i++) total += square[i];
+  return total;
+}
+
 // A square of V rows at a time: a fifth of the time of one entry after the other.
 static void transposed(const float *from, Size rows, Size cols, Size ld, float *to, Size ldt) {
   for (Size r = 0; r < rows; r += V)
@@ -142,6 +161,12 @@ static void transposed(const float *from, Size rows, Size cols, Size ld, float *
     }
 }
 #else
+static inline Vec sums(Vec *square) {
+  Vec total;
+  for (int i = 0; i < V; i++) total[i] = sum(square[i]);
+  return total;
+}
+
 static void transposed(const float *from, Size rows, Size cols, Size ld, float *to, Size ldt) {
   for (Size r = 0; r < rows; r++)
     for (Size c = 0; c < cols; c++) to[c * ldt + r] = from[r * ld + c];
@@ -182,10 +207,13 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
   return gradient * (1.0f - y * y);
 }
 
-// Turns outputs (rows, ld) into the gradients of the mean loss over `size` examples; returns the sum of losses.
-static double differentiate(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch,
-                            Size run, Size first) {
+// Of outputs (rows, ld): returns the sum of losses and turns them into the gradients of the mean over `size` examples;
+// in an evaluation says instead which are right, and how many.
+template <bool TRAINS>
+static double lowered(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
+                      Size first, Size &count) {
   const float share = (float)(1.0 / batch.size), heat = (float)(1.0 / w.temperature);
+  uint8_t *right = TRAINS || !batch.right ? nullptr : batch.right + run * batch.size + first;
   double total = 0;
   if (w.loss == CROSS_ENTROPY) {
     const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
@@ -199,36 +227,50 @@ static double differentiate(const Work &w, float *out, Size rows, Size ld, Size 
       float most = largest[0];
       for (int i = 1; i < V; i++) most = largest[i] > most ? largest[i] : most;
       const float chosen = out[label] - most;
+      if (!TRAINS) {
+        // The first of those that are largest counts.
+        bool largest_first = chosen == 0;
+        for (Size c = 0; largest_first && c < label; c++) largest_first = out[c] != most;
+        count += largest_first;
+        if (right) right[r] = largest_first;
+      }
       Vec sums{};
       for (Size c = 0; c < ld; c += V) {
         Vec e = exponential(load(out + c) - most);
-        store(out + c, e);
+        if (TRAINS) store(out + c, e);
         sums += e;
       }
       const float all = sum(sums);
+      total += std::log(all) - chosen;
+      if (!TRAINS) continue;
       const float scale = share * heat / all;
       for (Size c = 0; c < ld; c += V) store(out + c, load(out + c) * scale);
       for (Size c = classes; c < ld; c++) out[c] = 0;
       out[label] -= share * heat;
-      total += std::log(all) - chosen;
     }
     return total;
   }
   const float *targets = (const float *)batch.targets + run * batch.target_run + first * batch.target_row;
   for (Size r = 0; r < rows; r++, out += ld) {
     const float target = targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
+    if (!TRAINS) {
+      count += margin > 0;
+      if (right) right[r] = margin > 0;
+    }
+    float gradient;
     if (w.loss == HINGE) {
       const float slack = 1 - margin;
-      out[0] = slack <= 0 ? 0 : -target * share * heat;
+      gradient = slack <= 0 ? 0 : -target;
       total += slack < 0 ? 0 : slack;
     } else if (w.loss == SQUARED) {
-      out[0] = 2 * share * heat * (y - target);
+      gradient = 2 * (y - target);
       total += (y - target) * (y - target);
     } else {
       const float surprisal = (margin < 0 ? -margin : 0) + std::log1p(std::exp(-std::fabs(margin)));
-      out[0] = std::expm1(-surprisal) * target * share * heat;
+      gradient = TRAINS ? std::expm1(-surprisal) * target : 0;
       total += surprisal;
     }
+    if (TRAINS) out[0] = gradient * share * heat;
   }
   return total;
 }
@@ -239,6 +281,7 @@ namespace {
 struct Own {
   Size rows, cols, ld;
   float *weights, *gradients, *moments[3], *turned; // turned: (cols, whole(rows))
+  float *average;                                   // of a single slot
 };
 
 struct Memory {
@@ -266,6 +309,21 @@ void copy_out(float *to, const float *from, Size ld, Size rows, Size cols) {
   for (Size r = 0; r < rows; r++) std::memcpy(to + r * cols, from + r * ld, cols * sizeof(float));
 }
 
+// As torch's lerp: from the nearer end.
+static inline Vec between(Vec a, Vec x, float near, float far, bool nearer) {
+  return nearer ? a + near * (x - a) : x + far * (x - a);
+}
+void approach(float *a, const float *x, Size n, double share) {
+  if (share >= 1) {
+    std::memcpy(a, x, n * sizeof(float));
+    return;
+  }
+  const float near = (float)share, far = (float)(share - 1);
+  Size k = 0;
+  for (; k + V <= n; k += V) store(a + k, between(load(a + k), load(x + k), near, far, share < 0.5));
+  for (; k < n; k++) a[k] = between(Vec{} + a[k], Vec{} + x[k], near, far, share < 0.5)[0];
+}
+
 struct Net {
   const Work &w;
   Memory memory;
@@ -276,10 +334,11 @@ struct Net {
   explicit Net(const Work &w) : w(w) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
-      Own o{p.rows, p.cols, whole(p.cols), nullptr, nullptr, {}, nullptr};
+      Own o{p.rows, p.cols, whole(p.cols), nullptr, nullptr, {}, nullptr, nullptr};
       o.weights = memory.floats(o.rows * o.ld);
       o.gradients = memory.floats(o.rows * o.ld);
       for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.rows * o.ld) : nullptr;
+      if (w.takes && w.slots == 1) o.average = memory.floats(o.rows * o.ld);
       own.push_back(o);
     }
     Size widest = 0;
@@ -334,11 +393,16 @@ struct Net {
       const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
       float *to = last ? error[0] : pres[i + 1];
       if (o.rows == 1) {
-        for (Size r = 0; r < rows; r++) {
-          Vec total{};
-          for (Size k = 0; k < ldi; k += V) total += load(acts[i] + r * ldi + k) * load(o.weights + k);
-          store(to + r * ldo, Vec{});
-          to[r * ldo] = sum(total) + (bias ? bias[0] : 0);
+        for (Size r = 0; r < rows; r += V) {
+          Vec square[V];
+          for (int j = 0; j < V; j++) {
+            square[j] = Vec{};
+            if (r + j >= rows) continue;
+            for (Size k = 0; k < ldi; k += V) square[j] += load(acts[i] + (r + j) * ldi + k) * load(o.weights + k);
+            store(to + (r + j) * ldo, Vec{});
+          }
+          const Vec found = sums(square) + (bias ? bias[0] : 0.0f);
+          for (int j = 0; j < V && r + j < rows; j++) to[(r + j) * ldo] = found[j];
         }
       } else
         product(rows, ldo, widths[i], acts[i], ldi, 1, o.turned, ldo, to, ldo, bias, 0);
@@ -422,26 +486,66 @@ struct Net {
     }
   }
 
-  void train(Size run) {
+  void average(Size run, const Take &take) {
+    for (Size i = 0; i < w.count; i++) {
+      const Param &p = w.params[i];
+      const Own &o = own[i];
+      if (o.average) {
+        approach(o.average, o.weights, o.rows * o.ld, take.share);
+        continue;
+      }
+      float *to = p.averages[take.slot] + run * p.rows * p.cols;
+      for (Size r = 0; r < p.rows; r++) approach(to + r * p.cols, o.weights + r * o.ld, p.cols, take.share);
+    }
+  }
+
+  void turn() {
+    for (Size i = 0; i < w.layers; i++) {
+      const Own &o = own[w.weights[i]];
+      if (o.rows > 1) transposed(o.weights, o.rows, o.cols, o.ld, o.turned, whole(o.rows));
+    }
+  }
+
+  void take(Size run) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Size at = run * p.rows * p.cols;
       copy_in(own[i].weights, own[i].ld, p.weights + at, p.rows, p.cols);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_in(own[i].moments[m], own[i].ld, p.moments[m] + at, p.rows, p.cols);
+      if (own[i].average) copy_in(own[i].average, own[i].ld, p.averages[0] + at, p.rows, p.cols);
     }
+  }
+
+  void evaluate(Size run) {
+    take(run);
+    turn();
+    for (Size place = 0; place < w.steps; place++) {
+      const Batch &batch = w.batches[place];
+      double total = 0;
+      Size count = 0;
+      for (Size first = 0; first < batch.size; first += ROWS) {
+        const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
+        forward(batch, run, first, rows);
+        total += lowered<false>(w, error[0], rows, whole(widths[w.layers]), widths[w.layers], batch, run, first, count);
+      }
+      w.losses[place * w.runs + run] = (float)(total / batch.size);
+      w.shares[place * w.runs + run] = (double)count / batch.size;
+    }
+  }
+
+  void train(Size run) {
+    take(run);
+    Size count = 0;
     for (Size step = 0; step < w.steps; step++) {
       const Batch &batch = w.batches[step];
       for (Own &o : own) std::memset(o.gradients, 0, o.rows * o.ld * sizeof(float));
-      for (Size i = 0; i < w.layers; i++) {
-        const Own &o = own[w.weights[i]];
-        if (o.rows > 1) transposed(o.weights, o.rows, o.cols, o.ld, o.turned, whole(o.rows));
-      }
+      turn();
       double total = 0;
       for (Size first = 0; first < batch.size; first += ROWS) {
         const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
         forward(batch, run, first, rows);
-        total += differentiate(w, error[0], rows, whole(widths[w.layers]), widths[w.layers], batch, run, first);
+        total += lowered<true>(w, error[0], rows, whole(widths[w.layers]), widths[w.layers], batch, run, first, count);
         backward(batch, run, first, rows);
       }
       w.losses[step * w.runs + run] = (float)(total / batch.size);
@@ -452,6 +556,7 @@ struct Net {
             copy_out(p.gradients + run * p.rows * p.cols, own[i].gradients, own[i].ld, p.rows, p.cols);
         }
       if (!w.lost || !w.lost[run]) move(step, batch.rate);
+      if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
@@ -459,16 +564,17 @@ struct Net {
       copy_out(p.weights + at, own[i].weights, own[i].ld, p.rows, p.cols);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_out(p.moments[m] + at, own[i].moments[m], own[i].ld, p.rows, p.cols);
+      if (own[i].average) copy_out(p.averages[0] + at, own[i].average, own[i].ld, p.rows, p.cols);
     }
   }
 };
 
 } // namespace
 
-extern "C" int update(const Work *w) {
+static int each(const Work *w, void (Net::*does)(Size)) {
   try {
     Net net(*w);
-    for (Size run = 0; run < w->runs; run++) net.train(run);
+    for (Size run = 0; run < w->runs; run++) (net.*does)(run);
   } catch (const std::bad_alloc &) {
     return 1;
   } catch (const std::out_of_range &) {
@@ -476,3 +582,6 @@ extern "C" int update(const Work *w) {
   }
   return 0;
 }
+
+extern "C" int update(const Work *w) { return each(w, &Net::train); }
+extern "C" int evaluate(const Work *w) { return each(w, &Net::evaluate); }

@@ -1,4 +1,4 @@
-"""Updates in compiled code, a block of steps of one run after another: `compute.compile=true`.
+"""Updates and evaluations in compiled code, a block of steps of one run after another: `compute.compile=true`.
 
 See compiled.cpp. It knows chains of linear layers (`dynalab.models.base.Chain`), some losses, and torch's SGD, Adam
 and AdamW; where a configuration asks for anything else, updates are made as without.
@@ -7,7 +7,7 @@ and AdamW; where a configuration asks for anything else, updates are made as wit
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dynalab.optim.ascent import radius
 from dynalab.optim.lines import Lines
 from dynalab.optim.updates import lines_of
 from dynalab.tasks.loss import Loss
+from dynalab.training.averaging import Averaging
 from dynalab.training.compiler import library
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
@@ -37,6 +38,7 @@ class _Param(Structure):
         ("weights", c_void_p),
         ("moments", c_void_p * MOMENTS),
         ("gradients", c_void_p),
+        ("averages", POINTER(c_void_p)),
         ("decay", c_double),
         ("rows", c_int64),
         ("cols", c_int64),
@@ -48,9 +50,14 @@ class _Batch(Structure):
     _fields_ = [
         ("inputs", c_void_p),
         ("targets", c_void_p),
+        ("right", c_void_p),
         *((name, c_int64) for name in ("size", "input_run", "input_row", "target_run", "target_row")),
         ("rate", c_double),
     ]
+
+
+class _Take(Structure):
+    _fields_ = [("share", c_double), ("slot", c_int64)]
 
 
 class _Work(Structure):
@@ -67,11 +74,22 @@ class _Work(Structure):
         ("params", POINTER(_Param)),
         ("batches", POINTER(_Batch)),
         ("losses", c_void_p),
+        ("shares", c_void_p),
+        ("slots", c_int64),
+        ("takes", POINTER(_Take)),
     ]
 
 
+# What moves towards the weights after an update, and by which share; None: nothing.
+Taking = tuple[Sequence[Tensor], float] | None
+
+
 def compiled(
-    config: EnsembleConfig, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer
+    config: EnsembleConfig,
+    stack: Stack,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    averaging: Averaging | None = None,
 ) -> Compiled | str:
     """Return what makes a configuration's updates in compiled code; in words, what of it that does not know.
 
@@ -102,7 +120,7 @@ def compiled(
         "train.sphere=true": train.sphere,
         f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
         f"train.modes={train.modes}": train.modes is not None,
-        f"average={getattr(config.average, 'name', None)}": config.average is not None,
+        f"average={getattr(config.average, 'name', None)}": averaging is not None and not averaging.is_known,
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
         f"optimizer={config.optimizer.name}": radius(optimizer) > 0,
     }
@@ -132,7 +150,7 @@ class Compiled:
         loss: str,
         temperature: float,
     ) -> None:
-        self._update: Any = ctypes.CDLL(str(made)).update
+        self._library: Any = ctypes.CDLL(str(made))
         self._trained, self._optimizer = trained, optimizer
         self._rate: float = optimizer.param_groups[0]["lr"]
         places = {name: place for place, name in enumerate(trained)}
@@ -161,9 +179,16 @@ class Compiled:
             self._work.biases[i] = -1 if bias is None else places[bias]
 
     def make(
-        self, batches: Sequence[Batch], factors: Sequence[float], lost: Tensor | None, gradients: bool
+        self,
+        batches: Sequence[Batch],
+        factors: Sequence[float],
+        lost: Tensor | None,
+        gradients: bool,
+        takings: Sequence[Taking] = (),
     ) -> tuple[Tensor, list[Tensor]]:
         """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
+
+        `takings` say what takes in the weights after each.
 
         Returns:
             The losses (steps, S), and, where they are asked for, the gradients of the last update.
@@ -178,8 +203,7 @@ class Compiled:
             own.weights, own.first, own.decay = lines.param.data_ptr(), lines.first, group["weight_decay"]
             for i, moment in enumerate(lines.moments):
                 own.moments[i] = moment.data_ptr()
-            own.rows = param.shape[1] if param.dim() > 2 else 1
-            own.cols = param[0].numel() // own.rows
+            own.rows, own.cols = _shape(param)
             own.gradients = given[place].data_ptr() if given else None
         steps = [self._optimizer.state[param].get("step") for param in self._trained.values()]
         work.age = 0 if steps[0] is None else int(steps[0].item())
@@ -190,14 +214,52 @@ class Compiled:
         work.batches = (_Batch * len(batches))(
             *(self._described(b, x * self._rate, kept) for b, x in zip(batches, factors, strict=True))
         )
-        if refused := self._update(ctypes.byref(work)):
-            raise MemoryError if refused == 1 else IndexError("a label or symbol is out of range")
+        self._take(takings)
+        _require(self._library.update(ctypes.byref(work)))
         for lines, step in zip(held, steps, strict=True):
             lines.first = False
             if step is not None:
                 step += len(batches)
         torch.autograd.graph.increment_version([lines.param for lines in held])
         return losses, given
+
+    def _take(self, takings: Sequence[Taking]) -> None:
+        """Say what takes in the weights after each update."""
+        slots = {id(taking[0]): taking[0] for taking in takings if taking is not None}
+        places = {key: place for place, key in enumerate(slots)}
+        self._work.slots = len(slots)
+        taken = ((-1, 0.0) if taking is None else (places[id(taking[0])], taking[1]) for taking in takings)
+        takes = (_Take * len(takings))(*(_Take(share, place) for place, share in taken))
+        self._work.takes = takes if slots else None
+        for place, own in enumerate(self._params):
+            own.averages = (c_void_p * len(slots))(*(held[place].data_ptr() for held in slots.values()))
+
+    def evaluate(
+        self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the losses (batches, S) of batches with weights (S, ...), and the shares that are right, float64.
+
+        To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
+        """
+        kept: list[Tensor] = []
+        described = [self._described(batch, 0.0, kept) for batch in batches]
+        losses = torch.empty(len(batches), self._work.runs)
+        shares = torch.empty_like(losses, dtype=torch.float64)
+        if correct is not None:
+            right = [torch.empty(batch.targets.shape, dtype=torch.bool) for batch in batches]
+            for own, which in zip(described, right, strict=True):
+                own.right = which.data_ptr()
+            correct += right
+        params = (_Param * len(self._params))()
+        for own, (name, trained) in zip(params, self._trained.items(), strict=True):
+            tensor = weights[name].contiguous()
+            kept.append(tensor)
+            own.weights, own.rows, own.cols = tensor.data_ptr(), *_shape(trained)
+        work = _Work.from_buffer_copy(self._work)
+        work.steps, work.params, work.batches = len(batches), params, (_Batch * len(batches))(*described)
+        work.losses, work.shares, work.takes = losses.data_ptr(), shares.data_ptr(), None
+        _require(self._library.evaluate(ctypes.byref(work)))
+        return losses, shares
 
     def _described(self, batch: Batch, rate: float, kept: list[Tensor]) -> _Batch:
         inputs, targets = batch.inputs.flatten(2), batch.targets
@@ -207,8 +269,21 @@ class Compiled:
         return _Batch(
             inputs.data_ptr(),
             targets.data_ptr(),
+            None,
             targets.shape[1],
             *inputs.stride()[:2],
             *targets.stride(),
             rate,
         )
+
+
+def _shape(param: Tensor) -> tuple[int, int]:
+    """Return the rows and columns of one run's matrix, or of its vector."""
+    rows = param.shape[1] if param.dim() > 2 else 1
+    return rows, param[0].numel() // rows
+
+
+def _require(refused: int) -> None:
+    """Raise what the code's answer stands for, unless that is 0."""
+    if refused:
+        raise MemoryError if refused == 1 else IndexError("a label or symbol is out of range")

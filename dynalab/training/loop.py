@@ -119,8 +119,6 @@ class Loop:
         if graph and device.type == "cuda":
             self.updates.gradients.replay()
         self.updates.gradients.check_batches(whole, total * config.train.accumulate, config.model.name, size)
-        if compile:
-            self.updates.compile(config)
         setting = Setting(
             stack.forward,
             stack.params,
@@ -142,6 +140,8 @@ class Loop:
         if config.average is not None:
             about = (config.average, stack, self.updates.optimizer, self.data, evaluation, folders)
             self.averaging = Averaging(*about)
+        if compile:
+            self.updates.compile(config, evaluation, self.averaging)
         self.embedding = embedding_of(config.train, stack.trained, self.updates.optimizer)
         looked_at = (self.updates, self._losses, evaluation, config.eval.every, self.initial)
         self.measuring = Measuring(items, *looked_at, host, self.averaging, self.embedding)

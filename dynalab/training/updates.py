@@ -14,8 +14,9 @@ from torch import Tensor
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
-from dynalab.core.plugins import blame, require
+from dynalab.core.plugins import blame, by_hand, require
 from dynalab.core.state import Upcoming
+from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import factor_of, halved
@@ -23,6 +24,7 @@ from dynalab.optim.updates import fuse, make_step
 from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.base import TaskData
 from dynalab.tasks.loss import Loss
+from dynalab.training.averaging import Averaging
 from dynalab.training.compiled import Compiled, compiled
 from dynalab.training.gradients import Gradients
 from dynalab.training.host import Late
@@ -94,18 +96,24 @@ class Updates:
             self._after_step = sphere.holding
         self.masks = Masks(trained, self.optimizer)
         self._compiled: Compiled | None = None
+        self._averaging: Averaging | None = None
         self.uncompiled: str | None = None
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
 
-    def compile(self, config: EnsembleConfig) -> None:
-        """Have updates made in compiled code from now on, where it knows them; else `uncompiled` says why not."""
-        found = compiled(config, self.stack, self._loss, self.optimizer)
+    def compile(self, config: EnsembleConfig, evaluation: Evaluation, averaging: Averaging | None) -> None:
+        """Have updates made and runs evaluated in compiled code from now on, where it knows them.
+
+        Else `uncompiled` says why not.
+        """
+        found = compiled(config, self.stack, self._loss, self.optimizer, averaging)
         if isinstance(found, str):
             self.uncompiled = found
             return
-        self._compiled = found
+        self._compiled, self._averaging = found, averaging
         # The pass of an update is no longer one that others can look at.
         self.gradients.shares_pass = False
+        if all(by_hand(self._loss.task, "named_loss", plain) for plain in ("metrics", "correct")):
+            evaluation.compiled = found.evaluate
 
     @property
     def is_compiled(self) -> bool:
@@ -113,7 +121,10 @@ class Updates:
         return self._compiled is not None and not self.masks.of
 
     def make_block(self, count: int, wanted: Collection[str]) -> None:
-        """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`."""
+        """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`.
+
+        Weights are averaged there, too.
+        """
         looked_at = {"previous", "gradients", "batch"}.intersection(wanted)
         if looked_at and count > 1:
             self.make_block(count - 1, ())
@@ -125,8 +136,9 @@ class Updates:
         if "previous" in looked_at:
             previous = {name: param.clone() for name, param in self.evaluated().items()}
         factors = [self._factor(step) for step in steps]
+        takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
         losses, gradients = self._compiled.make(
-            batches, factors, self.gradients.lost, "gradients" in looked_at
+            batches, factors, self.gradients.lost, "gradients" in looked_at, takings
         )
         self.last = Update(
             previous,
@@ -138,6 +150,8 @@ class Updates:
         self.step += count
         if self.step % BLOCK == 0:
             self.let_go()
+        if self._averaging is not None:
+            self._averaging.let_go(self.step, self.gradients.lost)
 
     def make(self, wanted: Collection[str]) -> None:
         """Make the update `step` -> `step + 1`, and keep of it what is wanted of the fields of `Update`."""

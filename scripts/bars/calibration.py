@@ -379,19 +379,37 @@ def paired(law: str, n: int, neighbours: bool, seed: int) -> Errors:
 
     interval = over(pairs(law, n, seed, neighbours), lambda pair: pair.line.loss).interval
     name = "means over every run and the next" if neighbours else "connectivity, means over pairs"
-    return {f"{name}: interval": [] if interval[0] is None else [_misses(interval, mean(law))]}
+    return {f"{name}: interval": _printed(interval, mean(law))}
 
 
 def around(law: str, n: int, seed: int) -> Errors:
-    """Numbers of the landscapes of some runs, of a known mean."""
+    """A number a run, of a known mean: of landscapes, and as all that prints a mean over runs has it."""
     from nulls.landscape import mean, values
 
-    from dynalab.analysis.means import Mean
+    from dynalab.analysis.directions.findings import Against, Over
+    from dynalab.analysis.hybrid.findings import Over as Hybrids
+    from dynalab.core.means import Mean
 
-    interval = Mean.of(values(law, n, seed)).interval
-    return {
-        "landscape, means over runs: interval": [] if interval[0] is None else [_misses(interval, mean(law))]
+    drawn, truth = values(law, n, seed), mean(law)
+    intervals = {
+        "landscape, means over runs": Mean.of(drawn).interval,
+        "directions, means over runs": Over.of([Against(x, 0.0, x) for x in drawn.tolist()]).interval,
+        "hybrid, means of differences": Hybrids.of(1 - drawn, np.ones(n)).interval,
     }
+    truths = {"hybrid, means of differences": -truth}
+    return {f"{name}: interval": _printed(it, truths.get(name, truth)) for name, it in intervals.items()}
+
+
+def setting_in(law: str, n: int, seed: int) -> Errors:
+    """Phases that set in before or after a landmark: the median of the lag."""
+    from nulls.regions import lag, runs
+
+    from dynalab.analysis.regions.findings import summarised
+
+    found = summarised("train", runs(law, n, seed))
+    assert found is not None
+    interval = found.phases["ascent"].after_memorising.interval
+    return {"regions, onset after a landmark: interval": _printed(interval, lag(law))}
 
 
 def kernels(n: int, seed: int) -> Errors:
@@ -445,14 +463,18 @@ def values_of(kind: str, n: int, m: int, seed: int) -> Errors:
     """Last values of two settings of one mean."""
     from nulls.compare import values
 
-    from dynalab.analysis.compare.pairs import between_values, mean_interval
+    from dynalab.analysis.compare.pairs import between_values
+    from dynalab.core.means import mean_interval
 
     one, other = values(kind, n, m, seed)
     gap = between_values(one, other)
+    ratio = {"settings, means: interval of the ratio": _printed(gap.ratio_interval, 1.0)}
     return {
         "settings, means: p": [gap.p < 0.05],
-        "settings, means: interval of the difference": [_misses(gap.interval, 0.0)],
-        "a setting's mean: interval": [_misses(mean_interval(one.values), 5.0)],
+        "settings, means: interval of the difference": _printed(gap.interval, 0.0),
+        "a setting's mean: interval": _printed(mean_interval(one.values), 5.0),
+        # Zou and Donner's is of means that are far from 0.
+        **(ratio if "end" in kind else {}),
     }
 
 
@@ -554,6 +576,11 @@ def compared(last: int, seed: int) -> Errors:
     return errors | {"compare, odd runs: adjusted p, any run": by_setting}
 
 
+def _printed(interval: Sequence[float | None], truth: float) -> list[bool]:
+    """Return whether an interval misses, if there is one."""
+    return [] if tuple(interval) == (None, None) else [_misses(interval, truth)]
+
+
 def _misses(interval: Sequence[float | None] | None, truth: float) -> bool:
     low, high = interval or (None, None)
     return (low is not None and low > truth) or (high is not None and high < truth)
@@ -564,13 +591,14 @@ RANDOM, LENGTHS = "states at random", "states at random, runs cut off at lengths
 
 def _statistics() -> list[Null]:
     from nulls.butterfly import LAGS
-    from nulls.compare import CENSORED, LAWS
+    from nulls.compare import CENSORED, LAWS, VALUES
     from nulls.compare import KINDS as STEPS
     from nulls.connectivity import LAWS as BARRIERS
     from nulls.directions import KINDS as WALKS
     from nulls.examples import alike
     from nulls.hmm import pooled, walks
     from nulls.landscape import LAWS as SLICES
+    from nulls.regions import LAWS as ONSETS
 
     kinds = {
         "random": RANDOM,
@@ -632,18 +660,20 @@ def _statistics() -> list[Null]:
         for law in BARRIERS:
             found.append(Null(f"all pairs of {n} runs, {law}", partial(paired, law, n, False)))
             found.append(Null(f"{n} runs, each and the next, {law}", partial(paired, law, n, True)))
-        # Of five skewed values no interval of a mean holds its level, as below.
-        few = 0.08 if n == 5 else MOST
-        found += [Null(f"{n} runs, {law}", partial(around, law, n), most=few) for law in SLICES]
+        found += [Null(f"phases of {n} runs, {law}", partial(setting_in, law, n)) for law in ONSETS]
         found += [Null(f"lags of {n} runs, {law}", partial(lagging, law, n)) for law in LAGS]
-    for n, m in ((5, 5), (8, 8), (20, 20), (5, 20)):
+    for n in (3, 5, 8, 20):
+        # Of so few skewed values no interval of a mean holds its level, as below.
+        few = 0.08 if n <= 5 else MOST
+        found += [Null(f"{n} runs, {law}", partial(around, law, n), most=few) for law in SLICES]
+    for n, m in ((3, 3), (5, 5), (8, 8), (20, 20), (5, 20)):
         for kind in STEPS:
-            if not (kind.startswith("seeds") and (n != m or n < 6)):
+            if n > 3 and not (kind.startswith("seeds") and (n != m or n < 6)):
                 found.append(Null(f"{n} and {m} runs, steps: {kind}", partial(steps_of, kind, n, m)))
-        for kind in ("normal", "skewed", "unequal", "seeds alike"):
+        for kind in VALUES:
             if not (kind.startswith("seeds") and (n != m or n < 6)):
-                # Of five skewed values no interval of a mean holds its level: 92% are asked of it.
-                few = 0.08 if min(n, m) == 5 else MOST
+                # Of so few skewed values no interval of a mean holds its level: 92% are asked of it.
+                few = 0.08 if min(n, m) <= 5 else MOST
                 found.append(
                     Null(f"{n} and {m} runs, values: {kind}", partial(values_of, kind, n, m), most=few)
                 )

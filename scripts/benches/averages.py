@@ -1,6 +1,7 @@
 """What averaging the weights costs: its share of the CPU seconds of updates, at the default keys of each average.
 
-Weights are taken in between updates, in one process and thread, as wide as one of two workers has them.
+Weights are taken in between updates, in one process and thread, as wide as one of two workers has them. In compiled
+code they are taken in within updates: what these take longer than without, both in turn.
 
     python -m benches.averages PAIRS STEPS SEEDS WORDS...      (answers JSON: average -> its share, one a pair)
 """
@@ -9,22 +10,40 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from typing import TYPE_CHECKING
+
+import torch
 
 from benches.base import Options, Row, Subject, alone
 from benches.rows import CASES, WARM, Clock
 
+if TYPE_CHECKING:
+    from dynalab.training.loop import Loop
+
 AVERAGES = ("ema", "lawa", "swa")
 BAR = 0.03
+# Turns of a pair in compiled code.
+TURNS = 10
+
+
+def loop_of(words: list[str], steps: int, seeds: int, compile: bool = False) -> Loop:
+    """Return a training without probes, warm."""
+    from dynalab.config.command import read_command
+    from dynalab.training.loop import Loop
+    from dynalab.training.streams import Streams
+
+    (request,) = read_command([*words, "probes=[]", f"train.steps={steps}"]).requests
+    streams = [Streams.from_seed(seed) for seed in range(seeds)]
+    loop = Loop(request.config, streams, steps, torch.device("cpu"), compile=compile)
+    while loop.step < WARM:
+        loop.advance(WARM)
+    return loop
 
 
 def shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, list[float]]:
     """Train with each average in turn."""
-    import torch
-
-    from dynalab.config.command import read_command
     from dynalab.training.averaging import Averaging
-    from dynalab.training.loop import Loop
-    from dynalab.training.streams import Streams
     from dynalab.training.updates import Updates
 
     torch.set_num_threads(1)
@@ -32,14 +51,7 @@ def shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, li
     clock = Clock()
     clock.count(Updates, "make", lambda *_: "updates")
     clock.count(Averaging, "take", lambda *_: "average")
-    loops = {}
-    for name in AVERAGES:
-        keys = [f"average={name}", "probes=[]", f"train.steps={WARM + pairs * steps}"]
-        (request,) = read_command([*words, *keys]).requests
-        streams = [Streams.from_seed(seed) for seed in range(seeds)]
-        loops[name] = Loop(request.config, streams, WARM + pairs * steps, torch.device("cpu"))
-        for _ in range(WARM):
-            loops[name].update()
+    loops = {name: loop_of([*words, f"average={name}"], WARM + pairs * steps, seeds) for name in AVERAGES}
     found: dict[str, list[float]] = {name: [] for name in AVERAGES}
     for _ in range(pairs):
         for name, loop in loops.items():
@@ -47,6 +59,27 @@ def shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, li
             for _ in range(steps):
                 loop.update()
             found[name].append(clock.seconds["average"] / clock.seconds["updates"])
+    return found | compiled_shares(pairs, steps, seeds, words)
+
+
+def compiled_shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, list[float]]:
+    """Train with each average in turn, and without, in compiled code; nothing where that does not know the work."""
+    ways = {"": [], **{f"{name}, compute.compile=true": [f"average={name}"] for name in AVERAGES}}
+    total = WARM + pairs * steps
+    loops = {way: loop_of([*words, *more], total, seeds, compile=True) for way, more in ways.items()}
+    if not loops[""].updates.is_compiled:
+        return {}
+    found: dict[str, list[float]] = {way: [] for way in ways if way}
+    for _ in range(pairs):
+        seconds = dict.fromkeys(ways, 0.0)
+        for _ in range(TURNS):
+            for way, loop in loops.items():
+                end, began = loop.step + steps // TURNS, time.process_time()
+                while loop.step < end:
+                    loop.advance(end)
+                seconds[way] += time.process_time() - began
+        for way, own in found.items():
+            own.append(seconds[way] / seconds[""] - 1)
     return found
 
 

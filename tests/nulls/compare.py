@@ -6,12 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from dynalab.analysis.base import Convergence, Group
 from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.samples import Times, Values
 
 SPACING = 10
+# Kinds of last values.
+VALUES = (
+    *("normal", "skewed", "unequal", "seeds alike", "half at an end", "half at an end, ties"),
+    "the second half at an end",
+)
 MEDIAN = 1000.0
 WIDTH = 0.3
 # What is to be known of the steps -> last step of (the first, the second) setting's runs.
@@ -44,12 +50,19 @@ def steps(kind: str, n: int, m: int, seed: int) -> tuple[Times, Times]:
 
 
 def values(kind: str, n: int, m: int, seed: int) -> tuple[Values, Values]:
-    """Return last values of two settings of one mean, 5: `normal`, `skewed`, `unequal` or `seeds alike`."""
+    """Return last values of two settings of one mean, 5, of which half are at an end in some kinds."""
     rng = np.random.default_rng(seed)
     both = rng.normal(size=max(n, m)) if kind == "seeds alike" else np.zeros(max(n, m))
     made = []
     for size, width in ((n, 1.0), (m, 3.0 if kind == "unequal" else 1.0)):
         own = rng.gamma(4.0, 0.5, size) - 2 if kind == "skewed" else width * rng.normal(size=size)
+        if "end" in kind and (made or not kind.startswith("the second")):
+            # The mean distance from the end is that of a normal value from 0, of the positive ones; of ties likewise.
+            spacing = 0.5 if kind.endswith("ties") else 0.0
+            own = np.ceil(own / spacing) * spacing if spacing else own
+            places = spacing * np.arange(20)
+            away = np.sum(spacing * ndtr(-places)) if spacing else 1 / np.sqrt(2 * np.pi)
+            own = away - np.maximum(own, 0)
         first = 0 if kind == "seeds alike" or not made else n
         made.append(Values(tuple(f"s{first + i:04d}" for i in range(size)), 5 + both[:size] + own))
     return made[0], made[1]

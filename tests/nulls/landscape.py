@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-LAWS = ("shares, half at 0", "shares, few at 1", "eigenvalues")
+LAWS = ("shares, half at 0", "shares, half at 1, ties", "shares, few at 1", "eigenvalues")
 
 
 def values(law: str, runs: int, seed: int) -> np.ndarray:
@@ -16,6 +16,8 @@ def values(law: str, runs: int, seed: int) -> np.ndarray:
         return np.exp(0.3 * drawn)
     if law.endswith("0"):
         return np.clip(0.2 * drawn, 0, 1)
+    if law.endswith("ties"):
+        return np.floor(10 * np.clip(1 + 0.2 * drawn, 0, 1)) / 10
     return np.clip(0.9 + 0.1 * drawn, 0, 1)
 
 

@@ -40,12 +40,12 @@ from dynalab.analysis.butterfly.landmarks import against
 from dynalab.analysis.butterfly.measure import Ends, ends_of
 from dynalab.analysis.butterfly.summary import show
 from dynalab.analysis.compare.samples import LEVELS, landmark
-from dynalab.analysis.means import mean_over_pairs
 from dynalab.analysis.regions.findings import Time
 from dynalab.config.keys import Stored
 from dynalab.core import waves
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.forks import parent_and_step
+from dynalab.core.means import mean_over_pairs
 from dynalab.core.words import listed
 from dynalab.edits.perturb import KINDS
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.means import mean_over
 from dynalab.analysis.regions.findings import Lag, Time
+from dynalab.core.means import mean_over
 from dynalab.core.stats import clopper_pearson
 
 Bounds = tuple[float | None, float | None]
@@ -60,7 +60,7 @@ class Mean:
 
     runs: int  # in how many it is known
     mean: float | None  # over these
-    # 95% interval of it (Student); null where runs do not vary, or half of them have the lowest or highest number
+    # 95% interval of it (Student); null where half of the runs have the lowest or highest number
     interval: Bounds
 
     @classmethod

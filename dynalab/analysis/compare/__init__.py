@@ -30,25 +30,20 @@ from dynalab.analysis.compare.measures import (
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_runs
 from dynalab.analysis.compare.odd import odd_runs
-from dynalab.analysis.compare.pairs import (
-    Bounds,
-    Gap,
-    between_times,
-    between_values,
-    mean_interval,
-)
+from dynalab.analysis.compare.pairs import Gap, between_times, between_values
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.analysis.compare.settings import comparable, told_apart
 from dynalab.analysis.compare.summary import show
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.means import Bounds, mean_interval
 from dynalab.core.stats import holm
 from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 4
+VERSION = 5
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"

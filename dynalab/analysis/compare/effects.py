@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.compare.findings import Effect
-from dynalab.analysis.compare.pairs import OPEN, Bounds
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
+from dynalab.core.means import OPEN, Bounds, heaped
 from dynalab.core.stats import holm
 
 
@@ -24,6 +24,7 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
     setting has the same ones. Of a key of two values the estimate is the difference between them (of steps: how many
     times as late), of two such keys by how much (how many times) the one changes what the other does.
 
+    No interval is given of a metric of which half of a setting's runs have the lowest or highest value (`heaped`).
     None is given with fewer than two keys, where a run never reached the landmark (its step is not known), or where
     too few runs are left to tell an error.
     """
@@ -65,6 +66,8 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
         p = float(fdtrc(rank_beside - rank_without, freedom, size / (left / freedom)))
         design = np.hstack([base, *others, columns])
         estimate, interval = _difference(design, columns, y, left / freedom, freedom, len(term))
+        if not steps and any(map(heaped, rows)):
+            interval = OPEN
         if steps and estimate is not None:
             estimate, interval = math.exp(estimate), _exp(interval)
         found.append(Effect(term, name, estimate, interval, p, p))

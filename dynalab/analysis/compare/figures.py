@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynalab.analysis.compare.findings import Findings, Setting
-from dynalab.analysis.compare.pairs import OPEN, Bounds
 from dynalab.analysis.compare.sentences import WORDS, metric, names
+from dynalab.core.means import OPEN, Bounds
 from dynalab.core.runs import Group
 from dynalab.show.blocks import Effect, Ranking, Response
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynalab.analysis.compare.pairs import Bounds
 from dynalab.core.convergence import Convergence
+from dynalab.core.means import Bounds
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Final:
     """Where a metric of a setting ended."""
 
     mean: float | None  # over the runs that did not diverge
-    interval: Bounds  # 95% interval of it
+    interval: Bounds  # 95% interval of it; null where half of the runs have the lowest or highest value
     values: tuple[float, ...]  # of these runs
 
 
@@ -50,7 +50,8 @@ class Pair:
     b: str  # id of the second
     of: str  # the landmark or metric
     estimate: float | None  # by how many steps b is later, or by how much its mean is higher
-    interval: Bounds  # 95% interval of it
+    # 95% interval of it; of means null where half of a setting's runs have its lowest or highest value
+    interval: Bounds
     ratio: float | None  # how many times as late, or as high
     ratio_interval: Bounds  # 95% interval of it
     p: float  # by permutation: Gehan's test of steps, Welch's of means

@@ -8,14 +8,14 @@ them and a seed makes them alike: labels are then exchanged within a seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from dynalab.analysis.compare.permutation import LEVEL, ROUNDING, Flips, PermutationTest, Splits
+from dynalab.analysis.compare.permutation import LEVEL, Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
+from dynalab.core.means import OPEN, ROUNDING, Bounds, mean_interval, welch_interval
 from dynalab.core.stats import ratio_interval
 from dynalab.core.survival import crossing, differences, gehan_scores
 
@@ -25,9 +25,6 @@ from dynalab.core.survival import crossing, differences, gehan_scores
 LEAST_SHARED = 6
 SHARE = 0.8
 ALIKE = 0.25
-
-Bounds = tuple[float | None, float | None]
-OPEN: Bounds = (None, None)
 
 
 @dataclass(frozen=True)
@@ -117,16 +114,11 @@ def between_values(one: Values, other: Values, n_pairs: int = 1) -> Gap:
         return Gap(None, OPEN, None, OPEN, 1.0, 1.0, bool(seeds), (n, m))
     test = Flips(n) if seeds else Splits(n, m)
     ratio, ratio_interval = _ratio(x, y)
-    interval = _interval([y - x]) if seeds else _interval([y, x])
+    interval = mean_interval(y - x) if seeds else welch_interval([y, x])
     estimate = float(y.mean() - x.mean())
     return Gap(
         estimate, interval, ratio, ratio_interval, test.p_of_means(x, y), test.least_p, bool(seeds), (n, m)
     )
-
-
-def mean_interval(values: np.ndarray) -> Bounds:
-    """Return Student's 95% interval of a mean; open ends where the runs do not vary."""
-    return _interval([values]) if len(values) > 1 else OPEN
 
 
 def paired_labels(one: Times | Values, other: Times | Values, n_pairs: int = 1) -> list[str]:
@@ -182,20 +174,6 @@ def _shift(
         crossing(standardised, steps, critical, False),
         crossing(standardised, steps, -critical, True),
     )
-
-
-def _interval(samples: Sequence[np.ndarray]) -> Bounds:
-    """Return Welch's 95% interval of the first mean less the second, if there is one; open where nothing varies."""
-    from scipy.special import stdtrit
-
-    estimate = float(samples[0].mean() - (samples[1].mean() if len(samples) > 1 else 0.0))
-    errors = [float(values.var(ddof=1)) / len(values) for values in samples]
-    size = max(float(np.abs(values).max()) for values in samples)
-    if math.sqrt(sum(errors)) <= ROUNDING * max(size, 1e-300):
-        return OPEN
-    freedom = sum(errors) ** 2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, samples, strict=True))
-    reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * math.sqrt(sum(errors))
-    return estimate - reach, estimate + reach
 
 
 def _ratio(x: np.ndarray, y: np.ndarray) -> tuple[float | None, Bounds]:

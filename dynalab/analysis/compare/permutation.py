@@ -11,13 +11,12 @@ from math import comb
 import numpy as np
 
 from dynalab.analysis.compare import tails
+from dynalab.core.means import ROUNDING
 from dynalab.core.survival import DRAWS, TIE, permutation_sd, splits
 
 # Draws beyond what was seen below which their share says little.
 FEW = 20
 LEVEL = 0.05
-# Differences below this share of the values are rounding.
-ROUNDING = 1e-12
 
 
 class PermutationTest(ABC):

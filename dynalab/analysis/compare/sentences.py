@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dynalab.analysis.compare.findings import Findings, Pair, Setting
 from dynalab.analysis.compare.measures import repeats
-from dynalab.analysis.compare.pairs import Bounds
 from dynalab.analysis.compare.permutation import LEVEL
+from dynalab.core.means import Bounds
 from dynalab.core.words import count, listed, metric_words, number, p_equals, run_words
 from dynalab.show.blocks import Number
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from dynalab.analysis.compare import figures
 from dynalab.analysis.compare.findings import Findings, Landmark
-from dynalab.analysis.compare.pairs import Bounds
 from dynalab.analysis.compare.sentences import (
     WORDS,
     brackets,
@@ -22,6 +21,7 @@ from dynalab.analysis.compare.sentences import (
     odd_runs,
     sentence,
 )
+from dynalab.core.means import Bounds
 from dynalab.core.runs import Group
 from dynalab.core.words import number, p_value, spoken
 from dynalab.show.blocks import Block, Cell, Say, Table

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.means import mean_over_pairs
+from dynalab.core.means import mean_over_pairs
 
 Bounds = tuple[float | None, float | None]
 

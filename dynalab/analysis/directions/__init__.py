@@ -35,7 +35,7 @@ from dynalab.probes import directions as probe
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Directions of training"
 FIGURES = ("trajectory-maps", "directions", "directions-of-parts")
 RECORD = record_of("directions")

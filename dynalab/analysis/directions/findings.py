@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import mean_interval
 from dynalab.analysis.directions.path import Measure
+from dynalab.core.means import mean_interval
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Over:
     value: float | None  # its mean
     null: float | None  # mean of the random walk's
     excess: float | None  # mean of the difference
-    interval: tuple[float | None, float | None]  # 95% interval of that (Student); null where runs do not vary
+    # 95% interval of that (Student); null where half of the runs have the lowest or highest value
+    interval: tuple[float | None, float | None]
 
     @classmethod
     def of(cls, items: Sequence[Against]) -> Over:

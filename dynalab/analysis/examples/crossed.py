@@ -22,9 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalab.analysis.compare.pairs import OPEN, Bounds, Gap, between_values
+from dynalab.analysis.compare.pairs import Gap, between_values
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Values
+from dynalab.core.means import OPEN, Bounds
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Difference:
     Attributes:
         here: On this test set: the comparison of the accuracies.
         errors: Of the difference on new examples.
-        interval: 95% interval of it there, nowhere narrower than on this test set.
+        interval: 95% interval of it there, nowhere narrower than on this test set, and none where there is none.
         p: Two-sided, never below that on this test set.
     """
 
@@ -134,7 +135,8 @@ def difference(one: Answers, other: Answers, n_pairs: int = 1) -> Difference | N
     low, high = gap.interval
     if low is not None and high is not None:
         reach = max(reach, (high - low) / 2)
-    interval = (gap.estimate - reach, gap.estimate + reach) if reach else OPEN
+    # Where seeds are at an end it is not known by how much they vary, whatever examples do.
+    interval = OPEN if gap.interval == OPEN else (gap.estimate - reach, gap.estimate + reach)
     return Difference(gap, errors, interval, max(errors.p(gap.estimate), gap.p))
 
 

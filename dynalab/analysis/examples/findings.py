@@ -71,15 +71,16 @@ class Setting:
     runs: int  # how many have the row
     examples: int  # on how many they were tested, all together
     accuracy: float | None  # mean over these runs; None of no run
-    this_test_set: Bounds  # 95% interval of it over other seeds, on this test set
-    new_examples: Bounds  # and over other examples too
+    # 95% interval of it over other seeds, on this test set; null where half of the runs have the lowest or highest
+    this_test_set: Bounds
+    new_examples: Bounds  # and over other examples too; null likewise
 
 
 @dataclass(frozen=True)
 class Claim:
     """That one setting is right on more examples than another."""
 
-    interval: Bounds  # 95% interval of the difference
+    interval: Bounds  # 95% interval of the difference; null where half of a setting's runs are at an end
     p: float  # of no difference, two-sided
     p_adjusted: float  # with the other pairs (Holm)
     verdict: str  # `differ` or `cannot_tell`

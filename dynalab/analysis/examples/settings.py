@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynalab.analysis.base import Group
-from dynalab.analysis.compare.pairs import OPEN, mean_interval
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.settings import comparable, told_apart
 from dynalab.analysis.examples.crossed import Answers, Difference, difference, errors_of
 from dynalab.analysis.examples.disagreement import Disagreement, disagreement
 from dynalab.analysis.examples.findings import Bounds, Churn, Claim, Pair, Parts, Setting
+from dynalab.core.means import OPEN, mean_interval
 from dynalab.core.stats import holm
 from dynalab.core.words import count
 
@@ -42,7 +42,7 @@ def _setting(ensemble: str, label: str, keys: dict[str, object], tested: Answers
         return Setting(ensemble, label, keys, 0, 0, None, OPEN, OPEN)
     mean, here = float(values.mean()), mean_interval(values)
     new = OPEN
-    if len(values) > 1 and (reach := errors_of([(values, tested.added)]).reach()):
+    if here != OPEN and (reach := errors_of([(values, tested.added)]).reach()):
         new = _wider(here, (mean - reach, mean + reach))
     return Setting(ensemble, label, keys, len(values), examples, mean, _share(here), _share(new))
 

@@ -44,7 +44,7 @@ from dynalab.edits.base import PARTS, names_of
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "explore", "show"]
 
-VERSION = 1
+VERSION = 2
 TITLE = "Training a part alone"
 FIGURES = ("hybrid",)
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import OPEN, Bounds, mean_interval
+from dynalab.core.means import OPEN, Bounds, mean_interval
 
 # Runs from which on equal differences need no spread: a test of signs refuses every other value at 5%.
 SIGNS = 6
@@ -43,7 +43,7 @@ class Over:
     hybrid: float | None  # mean over hybrids
     full: float | None  # mean over the runs themselves
     difference: float | None  # mean of the former less the latter
-    # 95% interval of that (Student); null where it is not known
+    # 95% interval of that (Student); null where it is not known, as where half of the runs have the lowest or highest
     interval: Bounds = OPEN
 
     @classmethod

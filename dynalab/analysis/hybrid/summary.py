@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from dynalab.analysis.base import Group
-from dynalab.analysis.compare.pairs import mean_interval
 from dynalab.analysis.hybrid.findings import Findings, Over, Point, Summary
+from dynalab.core.means import mean_interval
 from dynalab.core.words import count, listed, metric_words, number, share, spoken
 from dynalab.show.blocks import Block, Response, Say, Table, run_cell
 

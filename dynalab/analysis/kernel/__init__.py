@@ -39,7 +39,7 @@ from dynalab.core.words import count
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 2
+VERSION = 3
 TITLE = "Tangent kernel"
 FIGURES = ("kernel", "kernel-maps")
 RECORD = "snapshots.at=log"

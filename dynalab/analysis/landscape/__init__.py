@@ -27,7 +27,7 @@ from dynalab.analysis.landscape.measure import Slices, slices_of
 from dynalab.analysis.landscape.runs import joined, runs_of, tables_of
 from dynalab.analysis.landscape.summary import show
 from dynalab.analysis.learnt import unlearnt
-from dynalab.analysis.means import Mean, mean_over_pairs
+from dynalab.core.means import Mean, mean_over_pairs
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.means import Mean
+from dynalab.core.means import Mean
 from dynalab.core.stats import quantile
 
 Bounds = tuple[float | None, float | None]

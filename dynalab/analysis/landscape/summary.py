@@ -9,7 +9,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.landscape.findings import Findings, RunFindings, Widths
-from dynalab.analysis.means import Mean
+from dynalab.core.means import Mean
 from dynalab.core.stats import quantile
 from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import (

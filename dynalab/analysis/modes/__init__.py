@@ -40,7 +40,7 @@ from dynalab.core.words import count
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 2
+VERSION = 3
 TITLE = "Modes of training"
 FIGURES = ("modes", "modes-against-averages", "modes-floats")
 RECORD = "snapshots.every=20"

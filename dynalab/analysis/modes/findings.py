@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import Bounds
-from dynalab.analysis.means import Mean
+from dynalab.core.means import Bounds, Mean
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Pair:
     b: str  # the other
     runs: int  # in how many both are known
     estimate: float | None  # mean of the first less the second
-    interval: Bounds  # 95% interval of it (Student)
+    interval: Bounds  # 95% interval of it (Student); null where half of the runs have the lowest or highest
     p: float  # by permutation of signs
     p_adjusted: float  # with the other pairs (Holm)
     least_p: float  # the least p that so many runs could give

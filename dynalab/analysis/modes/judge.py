@@ -9,13 +9,12 @@ from statistics import median_low
 
 import numpy as np
 
-from dynalab.analysis.compare.pairs import OPEN, Bounds, mean_interval
 from dynalab.analysis.compare.permutation import LEVEL, Flips
 from dynalab.analysis.hybrid.findings import SIGNS
-from dynalab.analysis.means import Mean
 from dynalab.analysis.modes.findings import Budget, Method, Pair, RunFindings, Summary
 from dynalab.analysis.modes.measure import Measured
 from dynalab.analysis.modes.settings import AVERAGES, METHODS, MODES, Setting
+from dynalab.core.means import OPEN, Bounds, Mean, mean_interval
 from dynalab.core.stats import holm
 from dynalab.core.words import count, number, rounded
 
@@ -237,6 +236,8 @@ def _pair(
         reason = (
             f"with {count(runs, 'run')} no p{among} is below {number(rounded(min(least * n_pairs, 1.0)))}"
         )
+    elif low is None:
+        reason = "half of the runs have the lowest or highest difference, which gives no interval"
     else:
         reason = f"the interval reaches beyond {number(rounded(margin))}"
     return Pair(MODES, method, runs, gap, interval, p, adjusted, least, verdict, reason)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynalab.analysis.base import Group, Series
-from dynalab.analysis.compare.pairs import OPEN
-from dynalab.analysis.means import Mean
 from dynalab.analysis.modes.findings import Findings, Method, Pair, RunFindings, Summary
+from dynalab.core.means import OPEN, Mean
 from dynalab.core.words import count, number, rounded, share, spoken
 from dynalab.show.blocks import Block, Dots, Effect, Figure, Lines, Panel, Say, Table, run_cell, run_label
 

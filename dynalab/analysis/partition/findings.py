@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.base import Frame
-from dynalab.analysis.compare.pairs import mean_interval
+from dynalab.core.means import mean_interval
 
 Bounds = tuple[float | None, float | None]
 
@@ -47,7 +47,9 @@ class Over:
 
     runs: int  # in how many it is defined
     value: float | None  # its geometric mean
-    interval: Bounds  # 95% interval of that (Student, of logarithms); null where runs do not vary or one is 0
+    # 95% interval of that (Student, of logarithms); null where half of the runs have the lowest or highest value, or
+    # one is 0
+    interval: Bounds
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Over:

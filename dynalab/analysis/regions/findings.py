@@ -10,8 +10,8 @@ import numpy as np
 
 from dynalab.analysis.base import Frame
 from dynalab.analysis.compare.medians import median_interval
-from dynalab.analysis.compare.pairs import mean_interval
 from dynalab.analysis.regions.phases import Phase
+from dynalab.core.means import mean_interval
 from dynalab.core.stats import clopper_pearson, quantile
 
 # The phases of Humayun et al. 2024, in their order.
@@ -89,14 +89,6 @@ class Lag:
     interval: Bounds  # 95% interval of that; null with fewer than five runs, or where runs leave it open
 
     @classmethod
-    def of(cls, steps: Sequence[float]) -> Lag:
-        """Return it for a difference a run, of the runs that have both."""
-        values = np.array(sorted(steps), dtype=float)
-        if not len(values):
-            return cls(0, None, (None, None))
-        return cls(len(values), float(np.median(values)), median_interval(values, np.ones(len(values), bool)))
-
-    @classmethod
     def between(cls, own: Sequence[Passage], landmark: Sequence[Passage]) -> Lag:
         """Return it of when something sets in and when a landmark is reached, a run each: of all runs.
 
@@ -131,7 +123,8 @@ class PhaseSummary:
     onset: Time  # when it sets in
     end: Time  # when it ends: of runs in which it is still under way, later than their last row
     change: float | None  # mean change of local complexity, as a share of its value at the onset
-    change_interval: Bounds  # 95% interval of that (Student); null where runs do not vary
+    # 95% interval of that (Student); null where half of the runs have the lowest or highest value
+    change_interval: Bounds
     after_memorising: Lag  # its onset after `memorised_step`
     after_generalising: Lag  # its onset after `generalised_step`
 
@@ -145,7 +138,8 @@ class SetSummary:
     verdicts: Mapping[str, int]  # verdict -> runs
     phases: Mapping[PhaseName, PhaseSummary]  # of each phase
     last_to_first: float | None  # mean over runs of the last value over the first
-    last_to_first_interval: Bounds  # 95% interval of that (Student); null where runs do not vary
+    # 95% interval of that (Student); null where half of the runs have the lowest or highest value
+    last_to_first_interval: Bounds
 
 
 @dataclass(frozen=True)
@@ -189,20 +183,26 @@ def summarised(points: str, runs: Sequence[RunFindings]) -> SetSummary | None:
         points,
         len(judged),
         {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
-        {name: _phase([(run, getattr(around, name)) for run, around in judged]) for name in NAMES},
+        {name: _phase(name, judged) for name in NAMES},
         float(ratios.mean()) if len(ratios) else None,
         mean_interval(np.sort(ratios)),
     )
 
 
-def _phase(of: Sequence[tuple[RunFindings, Phase | None]]) -> PhaseSummary:
+def _phase(name: PhaseName, judged: Sequence[tuple[RunFindings, Around]]) -> PhaseSummary:
+    of: list[tuple[RunFindings, Phase | None]] = [(run, getattr(around, name)) for run, around in judged]
     last = [float(run.last_step or 0) for run, _ in of]
     seen = [(run, phase) for run, phase in of if phase is not None]
     changes = np.array(sorted(phase.after / phase.before - 1 for _, phase in seen if phase.before > 0))
+    onsets = [
+        (None if phase is None else float(phase.onset_step), _unseen_until(name, around))
+        for (_, phase), (_, around) in zip(of, judged, strict=True)
+    ]
 
     def lag(landmark: str) -> Lag:
-        known = [(getattr(run, landmark), phase.onset_step) for run, phase in seen]
-        return Lag.of([onset - step for step, onset in known if step is not None])
+        return Lag.between(
+            onsets, [(getattr(run, landmark), end) for (run, _), end in zip(of, last, strict=True)]
+        )
 
     return PhaseSummary(
         len(seen) / len(of),
@@ -214,3 +214,9 @@ def _phase(of: Sequence[tuple[RunFindings, Phase | None]]) -> PhaseSummary:
         lag("memorised_step"),
         lag("generalised_step"),
     )
+
+
+def _unseen_until(name: PhaseName, around: Around) -> float:
+    """Return the step that the onset of a phase that is not seen is not before: to where the one before it came."""
+    before = [phase for phase in (getattr(around, own) for own in NAMES[: NAMES.index(name)]) if phase]
+    return float(before[-1].end_step) if before else 0.0

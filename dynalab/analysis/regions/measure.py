@@ -94,7 +94,7 @@ def of_weights(run: Run, around: Neighbourhoods, points: int, most: int) -> Rows
                 raise NothingMatched(
                     f"{run.id}: its network has no nonlinear units (ReLU, tanh, ...) that bound regions"
                 )
-            counts = around.counts(units, state, around_points.flatten(0, 1))
+            (counts,) = around.counts(units, [state], around_points.flatten(0, 1)[None])
             rows.append(counts.unflatten(0, around_points.shape[:2]).mean(1).numpy())
             if not np.isfinite(rows[-1]).all():
                 # Nothing that is counted of later weights would be of a network that still learns.

@@ -1,0 +1,55 @@
+"""Runs whose phases set in, and that reach landmarks, of which some come after what is seen of them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from dynalab.analysis.regions.findings import Around, RunFindings
+from dynalab.analysis.regions.phases import Phase
+
+LENGTH = 1000
+# Law -> mean steps of the onset and of the landmark, and what they have in common.
+LAWS = {
+    "all are seen": (400.0, 500.0, 0.0),
+    "a third of the ascents come too late": (920.0, 500.0, 0.0),
+    "late runs are late in both": (800.0, 900.0, 0.9),
+}
+
+
+def _latent(law: str, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    one, other, alike = LAWS[law]
+    both, *own = np.random.default_rng(seed).normal(size=(3, runs))
+    onset, landmark = (
+        mean + 200 * (alike * both + np.sqrt(1 - alike**2) * each)
+        for mean, each in zip((one, other), own, strict=True)
+    )
+    return np.maximum(onset, 10), np.maximum(landmark, 10)
+
+
+@cache
+def lag(law: str) -> float:
+    """Return the median over all runs of the onset of the ascent less the landmark."""
+    onset, landmark = _latent(law, 1_000_001, 0)
+    return float(np.median(onset - landmark))
+
+
+def runs(law: str, n: int, seed: int) -> list[RunFindings]:
+    """Return runs whose ascent is seen where it sets in before training ends, after a descent that all have."""
+    found = []
+    for place, (onset, landmark) in enumerate(zip(*_latent(law, n, seed + 1), strict=True)):
+        at = min(int(onset), LENGTH)
+        seen = onset < LENGTH
+        # Where the next phase is not seen the descent comes to some row before.
+        end = at if seen else LENGTH // 2
+        descent = Phase(0, (0, 0), end, (end, end), 4.0, 2.0, seen)
+        ascent = Phase(at, (at, at), LENGTH, (LENGTH, LENGTH), 2.0, 3.0, False) if seen else None
+        around = Around("", "", 4.0, 2.0, 4.0, 3.0, None, None, descent, ascent, None, (), 0.0)
+        reached = int(landmark) if landmark <= LENGTH else None
+        found.append(
+            RunFindings(
+                f"e/s{place:04d}", "", "", None, last_step=LENGTH, memorised_step=reached, train=around
+            )
+        )
+    return found
