@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from report_fakes import make_ensemble, make_hmm
+from report_fakes import make_ensemble, make_hmm, training
 
+from dynalab.report import page
 from dynalab.report.write import write_report
 from dynalab.show import svg
-from dynalab.show.plots import landmark_steps, state_raster, training_curves
+from dynalab.show.plots import events_over_curves, landmark_steps, state_raster, training_curves
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 
@@ -79,3 +80,36 @@ def test_a_page_has_its_figures_beside_it(drawn: None, outputs: Path) -> None:
     )
     # The pointer finds words on the map.
     assert "<title>0\u00a0\u2192 2: 1 of 4 runs;" in source
+
+
+def test_what_a_sweep_folds_away_is_drawn_once(drawn: None, outputs: Path) -> None:
+    steps = np.arange(30) * 100
+    made = [
+        make_ensemble(
+            outputs, n_runs=3, steps=steps, values=training(3, steps),
+            overrides=["task=grokking", f"optimizer.lr={lr}"], slug=f"lr{place}",
+        )
+        for place, lr in enumerate((0.01, 0.02))
+    ]  # fmt: skip
+    path = write_report(select(outputs, [item.id for item in made], None, Ensemble), {}, outputs)
+    first, *others = path.read_text("utf-8").split("<figure")[1:]
+
+    def wide(figure: str) -> float:
+        return float(figure.split('viewBox="0 0 ')[1].split()[0])
+
+    small = [figure for figure in others if figure.startswith(' class="small"')]
+    # Of either setting its curves and its panels; what stands at the top is as wide as the page.
+    assert len(small) >= 4 and not first.startswith(' class="small"') and wide(first) > 72 * svg.FITS
+    assert all(
+        figure.count('<div class="plot') == 1 and wide(figure) <= 72 * svg.PHONE + 0.1 for figure in small
+    )
+
+
+def test_curves_and_shades_have_colours_of_their_own_on_a_dark_page() -> None:
+    sheet = Path(page.__file__).with_name("templates") / "page.css"
+    dark = sheet.read_text("utf-8").split("{% set dark %}")[1].split("{% endset %}")[0]
+    assert all(f"--{name}:" in dark for name in svg._OF_SHAPES.values())
+    curve = np.arange(9), np.arange(9.0)
+    figure = events_over_curves(["a"], [curve], None, [[(2, 4, "edge")]], names=("sharpness", ""))
+    source = svg.inline(svg.to_svg(figure), "p", "x")
+    assert "var(--shade-3, #bfe3d6)" in source and "var(--curve-blue, #0072b2)" in source

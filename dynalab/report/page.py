@@ -15,6 +15,7 @@ from dynalab.report.blocks import Section
 from dynalab.show import svg
 from dynalab.show.blocks import Number, Picture
 from dynalab.show.page import drawing, environment
+from dynalab.show.plots.style import again
 from dynalab.show.save import save
 
 
@@ -77,6 +78,9 @@ def render(page: Page, folder: Path, *, papers: bool = False) -> str:
     lead, drawn = _first(page.sections), dict[tuple[str, str], dict[str, Any]]()
     sections = _without(page.sections, lead[1]) if lead else page.sections
     for number, (section, picture) in enumerate(numbered(page), 1):
+        if number == 1 and svg.is_small(picture.figure):
+            # What is folded away is drawn small; at the top it is not.
+            picture = replace(picture, figure=again(picture.figure, None) or picture.figure)
         name = f"{section.anchor}-{picture.name}"
         document = svg.to_svg(picture.figure)
         svg.save(picture.figure, document, folder, name)

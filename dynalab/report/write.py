@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -32,7 +33,9 @@ from dynalab.report.sections.contrasts import Contrasts
 from dynalab.report.sweeps import leads
 from dynalab.report.trained import trained
 from dynalab.reproduce.result import Reproduction
+from dynalab.show import svg
 from dynalab.show.blocks import Number, Say
+from dynalab.show.plots.style import room
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -127,12 +130,13 @@ def write_report(
     check_writable(home.parent)
     if home.is_dir() and any(home.iterdir()) and not (home / "index.html").is_file():
         raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
-    page = composed(shown, lost, outputs, home, commands)
+    with _seldom_collected():
+        page = composed(shown, lost, outputs, home, commands, folded=svg.PHONE)
     if title:
         page = replace(page, title=title, subtitle=page.subtitle or page.title)
     page = replace(page, note=[part.strip() for part in re.split(r"\n\s*\n", note) if part.strip()])
     # Its files are not synced one by one: what a power loss takes is drawn again.
-    with making(home, replace=True) as folder:
+    with making(home, replace=True) as folder, _seldom_collected():
         (folder / "figures").mkdir()
         text = render(page, folder / "figures", papers=archive)
         (folder / "index.html").write_text(text, encoding="utf-8")
@@ -142,6 +146,17 @@ def write_report(
         lines = "; ".join(dict.fromkeys(map(str, broken)))
         raise PluginError(f"{lines}; the page is without it: {home / 'index.html'}") from broken[0].__cause__
     return home / "index.html"
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Look for garbage seldom: figures are many small things that stay, and a tenth of the time went there."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def gathered(
@@ -180,14 +195,23 @@ def gathered(
 
 
 def composed(
-    shown: list[Shown], lost: Sequence[str], outputs: Path, home: Path, commands: Sequence[str] = ()
+    shown: list[Shown],
+    lost: Sequence[str],
+    outputs: Path,
+    home: Path,
+    commands: Sequence[str] = (),
+    *,
+    folded: float | None = None,
 ) -> Page:
-    """Return the page of some ensembles: all that it says and shows, before it is laid out in its folder."""
+    """Return the page of some ensembles: all that it says and shows, before it is laid out in its folder.
+
+    Figures of what is folded away are as wide as `folded` says, in inches; None: as all others.
+    """
     # What is compared is computed, and stored, before the page is drawn, which only reads.
     contrasts, refused = beside.contrasts(shown, outputs)
     papers, damaged = reproductions(outputs, [item.ensemble.id for item in shown])
     away = [line.replace(f"{outputs}{os.sep}", "") for line in [*lost, *refused, *damaged]]
-    return _page(shown, away, home, commands, contrasts, papers)
+    return _page(shown, away, home, commands, contrasts, papers, folded)
 
 
 def _page(
@@ -197,6 +221,7 @@ def _page(
     commands: Sequence[str],
     contrasts: Sequence[Contrasts],
     papers: Sequence[Reproduction],
+    folded: float | None = None,
 ) -> Page:
     keys = overview.name_ensembles(shown)
     pooled: dict[str, tuple[Result, Context]] = {}
@@ -209,7 +234,12 @@ def _page(
             else:
                 single[item.anchor].append((result, Context([item], item.anchor)))
     analyses = [*chain.from_iterable(single.values()), *pooled.values()]
-    rendered = {result.id: analysed(result, context) for result, context in analyses}
+    # Of several ensembles what is theirs alone is folded away.
+    width = folded if len(shown) > 1 else None
+    rendered = {}
+    for result, context in analyses:
+        with room(None if result.id in pooled else width):
+            rendered[result.id] = analysed(result, context)
     leading = [key for key, (result, _) in pooled.items() if leads(result)]
     sections = [*map(reproduced, papers), *(rendered[key].section for key in leading)]
     if len(shown) > 1:
@@ -226,7 +256,8 @@ def _page(
         own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
         found = [*chain.from_iterable(made.lines for made in own)]
         states = next((made.states for made in own if made.states is not None), None)
-        part = parts.section(item, [made.section for made in own], home, states)
+        with room(width):
+            part = parts.section(item, [made.section for made in own], home, states)
         if len(shown) == 1:
             # One ensemble alone needs no heading of its own: its parts are the page's.
             ahead = fork.numbers(part)

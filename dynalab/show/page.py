@@ -92,7 +92,8 @@ def drawing(
     """Return a picture as the templates take it, with its name before the ids in its SVG document, so that none clash.
 
     `files` is the address of its files without suffix; empty where there are none. `page`: for a page, with its values
-    on the other scale as well, where there is one, in which the figure stays, and drawn for a phone where it is wider.
+    on the other scale as well, where there is one, in which the figure stays, and drawn for a phone where it is wider;
+    one that is drawn for a phone already stands there once.
     """
 
     def plot(figure: matplotlib.figure.Figure, document: str, kind: str = "") -> dict[str, str]:
@@ -101,7 +102,9 @@ def drawing(
         return {"svg": Markup(element), "scales": svg.scales(figure), "kind": kind}
 
     drawn = [plot(picture.figure, document)]
-    narrow, other = (svg.narrow(picture.figure), svg.other_scale(picture.figure)) if page else (None, None)
+    small, narrow, other = svg.is_small(picture.figure), None, None
+    if page and not small:
+        narrow, other = svg.narrow(picture.figure), svg.other_scale(picture.figure)
     if other:
         drawn.append(plot(picture.figure, other[0], "other"))
     if narrow is not None:
@@ -110,6 +113,7 @@ def drawing(
     return {
         "plots": drawn,
         "other": other and other[1],
+        "small": small,
         "ensemble": ensembles.pop() if len(ensembles) == 1 else "",
         "file": files,
         "number": None,

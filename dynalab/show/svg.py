@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from PIL import Image
 
 from dynalab.show.plots.curves import LEAST_RATIO
+from dynalab.show.plots.events import OTHER, SHADES
 from dynalab.show.plots.fit import settle
 from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, again, log_y, style
 from dynalab.show.plots.thin import thin
@@ -28,13 +29,20 @@ from dynalab.show.plots.thin import thin
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 # Colours that the page has names for: ink, paper and lines, which follow its light or dark, and those of letters, which
-# a palette for lines on white is too light for.
+# a palette for lines on white is too light for. Curves and shades have others where the page is dark alone; sky and
+# amber can be told from dark paper as they are.
 _NAMES = {INK: "ink", MUTED: "muted", GRID: "grid"}
 _LETTERS = dict(
     zip(map(str.lower, CYCLE), ("blue", "red", "green", "pink", "sky", "amber", "grey"), strict=True)
 )
 _OF_TEXT = _NAMES | _LETTERS
-_OF_SHAPES = _NAMES | {"#ffffff": "paper", CYCLE[-1].lower(): "grey"}
+_SHADES = dict.fromkeys([*SHADES.values(), OTHER])
+_OF_SHAPES = {
+    **{colour: f"curve-{hue}" for colour, hue in _LETTERS.items() if hue not in ("sky", "amber")},
+    **{colour: f"shade-{place}" for place, colour in enumerate(_SHADES)},
+    **_NAMES,
+    "#ffffff": "paper",
+}
 _COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 # Of what is drawn of runs, of axes, which may be of a run, and of what is written at a step.
 _MARKS = re.compile(r'<g id="(?:axes-(\d+)-?)?(?:run-([\d-]*))?"')
@@ -115,6 +123,11 @@ def narrow(figure: Figure) -> Figure | None:
         x, y = line.get_data(orig=False)
         line.set_data(*thin(np.asarray(x), np.asarray(y), PHONE_POINTS))
     return drawn
+
+
+def is_small(figure: Figure) -> bool:
+    """Return whether a figure is drawn for a phone already: it stands on the page once."""
+    return figure.get_figwidth() <= PHONE
 
 
 def _spans(ax: Axes) -> bool:

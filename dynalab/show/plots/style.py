@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec
 from weakref import WeakKeyDictionary
@@ -98,11 +99,27 @@ def style() -> Iterator[None]:
 _AGAIN: WeakKeyDictionary[Figure, Callable[[Size | None], Figure]] = WeakKeyDictionary()
 
 
+# The width that figures take which are not asked for one; None: of each its own.
+_ROOM: ContextVar[float | None] = ContextVar("room", default=None)
+
+
+@contextmanager
+def room(width: float | None) -> Iterator[None]:
+    """Draw figures whose size is not asked for in a width, in inches; None: in that of each."""
+    token = _ROOM.set(width)
+    try:
+        yield
+    finally:
+        _ROOM.reset(token)
+
+
 def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
     """Decorate a function that draws a figure: it has dynalab's style, and can be drawn in another size."""
 
     @wraps(function)
     def draw(*args: P.args, **keys: P.kwargs) -> Figure:
+        if keys.get("size") is None and (width := _ROOM.get()) is not None:
+            keys["size"] = (width, None)
         with style():
             figure = function(*args, **keys)
             settle(figure)
@@ -112,8 +129,11 @@ def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return draw
 
 
-def again(figure: Figure, size: Size) -> Figure | None:
-    """Return a figure drawn in another size, the figure itself left as it is; None where dynalab did not draw it."""
+def again(figure: Figure, size: Size | None) -> Figure | None:
+    """Return a figure drawn in another size, the figure itself left as it is; None where dynalab did not draw it.
+
+    A size of None is the figure's own on a page.
+    """
     draw = _AGAIN.get(figure)
     return draw(size) if draw else None
 
