@@ -15,7 +15,7 @@ their offsets come to go through linear layers and tangents by themselves, and a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from dynalab.models.base import Context
+from dynalab.models.sums import Function, Sums, heaviside, tangent_of
 
-Function = Callable[..., Tensor]
 # From a unit's place in the pass and how it is called comes its value.
 Look = Callable[[int, "_Call"], Tensor]
 # What is seen of a layer, (B, ...) each, and what makes its value.
@@ -167,9 +167,9 @@ class Units:
                 # A view of the argument may be written to where that is written to anyhow.
                 out = spread if call.in_place else None
                 if call.function is torch.relu:
-                    tangent = torch.mul(spread, _step(here), out=out)
+                    tangent = torch.mul(spread, heaviside(here), out=out)
                 else:
-                    at, slope = _tangent(call.function, here)
+                    at, slope = tangent_of(call.function, here)
                     tangent = torch.addcmul(at - slope * here, spread, slope, out=out)
                 return call.argument if call.in_place else layer.together(tangent, call.argument)
 
@@ -245,7 +245,7 @@ class Units:
                 put(state)
                 for some in self.pieces(own, with_points + len(offsets)):
                     layers.clear()
-                    inputs = _Sums.of(some, offsets, [], with_points)
+                    inputs = Sums.of(some, offsets, [], with_points)
                     with contextlib.suppress(_Done), _Watch(look, inputs.all):
                         self._network(inputs.tensor, *self._context)
                     # Each knows the others; their memory is that of the next pass, and lies in the cache.
@@ -290,87 +290,6 @@ class _Done(Exception):
     """Every unit of a pass was seen: nothing is made of its outputs."""
 
 
-class _Sums:
-    """The sums of the values at B points and of what n offsets add to them, those of the first offset first.
-
-    Attributes:
-        tensor: The sums, (n B, ...), and before them the values at the points if asked for. Until something reads
-            them, what the offsets add stands there in their place, or nothing.
-        first: Whether the values at the points stand before the sums.
-        is_blank: Whether the sums are not made.
-        all: All such sums of a pass.
-    """
-
-    def __init__(self, tensor: Tensor, count: int, all: list[_Sums], first: bool = True) -> None:
-        """Take a tensor of the values at `count` points, and after them what each offset adds to them."""
-        self.tensor, self.all, self.first, self.is_blank = tensor, all, first, True
-        self._apart = tensor.view(-1, count, *tensor.shape[1:])
-        self._given: tuple[Tensor, Tensor] | None = None
-        all.append(self)
-
-    @classmethod
-    def of(cls, points: Tensor, offsets: Tensor, all: list[_Sums], first: bool = True) -> _Sums:
-        """Return the sums of points (B, ...) and offsets (n, ...)."""
-        tensor = points.new_empty((first + len(offsets)) * len(points), *points.shape[1:])
-        sums = cls(tensor, len(points), all, first)
-        sums._given = points, offsets
-        return sums
-
-    @property
-    def here(self) -> Tensor:
-        """The values at the points, (B, ...)."""
-        return self._given[0] if self._given else self._apart[0]
-
-    @property
-    def offsets(self) -> Tensor:
-        """What is added to them, (n, B or 1, ...)."""
-        return self._given[1].unsqueeze(1) if self._given else self._apart[1:]
-
-    def fill(self) -> None:
-        """Make the sums, unless they are made."""
-        if not self.is_blank:
-            return
-        self.is_blank = False
-        if self._given and self.first:
-            self._apart[0].copy_(self.here)
-        torch.add(self.here, self.offsets, out=self._apart[self.first :])
-        self._given = None
-
-    def is_among(self, values: Iterable[object]) -> bool:
-        """Return whether a function that is given some values may read the sums."""
-        return any(
-            value is self.tensor
-            or isinstance(value, list | tuple)
-            or (isinstance(value, Tensor) and value._base is self.tensor)
-            for value in values
-        )
-
-    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-        """Return what a linear layer makes of the sums; None where its argument is anything else, or they were read."""
-        if not self.is_blank or not self.is_among([input]) or not input.is_contiguous():
-            return None
-        if input.shape != (len(self.tensor), weight.shape[1]):
-            return None
-        if self._given:
-            points, offsets = (part.flatten(1) for part in self._given)
-            made = linear(points, weight, bias), linear(offsets, weight)
-            return _Sums.of(*made, self.all, self.first).tensor
-        count = self._apart.shape[1]
-        out = linear(self.tensor.flatten(1), weight)
-        if bias is not None:
-            out[:count] += bias
-        return _Sums(out, count, self.all).tensor
-
-    def tangent(self, function: Function, in_place: bool) -> Tensor:
-        """Return what a function's tangent at the points makes of the sums."""
-        at, slope = _tangent(function, self.here)
-        sums = self if in_place else _Sums(torch.empty_like(self.tensor), len(at), self.all)
-        torch.mul(slope, self.offsets, out=sums._apart[1:])
-        sums._apart[0].copy_(at)
-        sums._given = None
-        return sums.tensor
-
-
 @dataclass(frozen=True)
 class _Call:
     """How a unit is called.
@@ -385,7 +304,7 @@ class _Call:
     function: Function
     argument: Tensor
     in_place: bool
-    sums: _Sums | None
+    sums: Sums | None
 
     def fill(self) -> None:
         """Make what is not made of the argument."""
@@ -406,7 +325,7 @@ class _Call:
 class _Watch(TorchFunctionMode):
     """Hands every unit over; what comes back is its value."""
 
-    def __init__(self, look: Look, sums: Sequence[_Sums] = ()) -> None:
+    def __init__(self, look: Look, sums: Sequence[Sums] = ()) -> None:
         super().__init__()
         self._look, self._sums, self._seen = look, sums, 0
 
@@ -454,20 +373,3 @@ class _Given:
 
 def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
     return torch.cat([*parts], axis) if len(parts) > 1 else parts[0]
-
-
-def _step(x: Tensor) -> Tensor:
-    """Return 1 where x is above 0, else 0, in its type."""
-    return torch.gt(x, 0, out=torch.empty_like(x))
-
-
-def _tangent(function: Function, here: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the value and the slope of an elementwise function at `here`."""
-    if function is torch.relu:
-        slope = _step(here)
-        return slope * here, slope
-    with torch.enable_grad():
-        leaf = here.detach().clone().requires_grad_()
-        value = function(leaf)
-        (slope,) = torch.autograd.grad(value.sum(), [leaf])
-    return value.detach(), slope

@@ -109,14 +109,18 @@ class PiecewiseLinear:
         Raises:
             ConfigError: It is not piecewise linear, or cannot be run so.
         """
-        # Of what is empty, as a module's ten dictionaries of hooks, `deepcopy` is slow to make a copy.
-        empty = {
+        # Of what is empty, as a module's ten dictionaries of hooks, `deepcopy` is slow to make a copy, and of weights.
+        copies: dict[int, Any] = {
             id(held): type(held)()
             for module in network.modules()
             for held in vars(module).values()
             if type(held) in (dict, OrderedDict) and not held
         }
-        self._network = copy.deepcopy(network, empty).double().eval().requires_grad_(False)
+        for tensor in (*network.parameters(), *network.buffers()):
+            dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+            own = tensor.detach().to(dtype, copy=True)
+            copies[id(tensor)] = nn.Parameter(own, False) if isinstance(tensor, nn.Parameter) else own
+        self._network = copy.deepcopy(network, copies).eval()
         passes = []
         for n in (2, 3):
             reading = _Pass()
