@@ -5,7 +5,7 @@ import pytest
 
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.features import WEIGHT_METRICS, collinearity, extract, fit_scaler, moments
+from dynalab.analysis.hmm.features import WEIGHT_METRICS, _choose, collinearity, extract, fit_scaler, moments
 from dynalab.errors import ConfigError, NothingMatched
 
 NAN = float("nan")
@@ -193,3 +193,14 @@ def test_collinearity():
     # Eigenvalues 2 and 1e-8 / 2 of nearly equal columns.
     np.testing.assert_allclose(tied.condition_number, 4e8, rtol=0.1)
     np.testing.assert_allclose(tied.effective_rank, 1, atol=1e-6)
+
+
+def test_a_network_without_biases_lacks_nothing():
+    without = tuple(name for name in WEIGHT_METRICS if not name.endswith("_b"))
+    assert _choose(without, None) == ([*without], [])
+    # One of the three alone, or another metric, is a gap.
+    for gone in ("mean_b", "trace"):
+        kept, warnings = _choose(tuple(name for name in WEIGHT_METRICS if name != gone), None)
+        assert gone not in kept and warnings == [f"metrics not recorded, left out: {gone}"]
+    _, warnings = _choose(tuple(name for name in without if name != "trace"), None)
+    assert warnings == ["metrics not recorded, left out: mean_b, median_b, var_b, trace"]

@@ -26,6 +26,7 @@ WEIGHT_METRICS = (
     "l1", "l2", "l1_over_l2", "mean_w", "median_w", "var_w", "mean_b", "median_b", "var_b",
     "trace", "lambda_max", "trace_over_lambda_max", "mean_sv", "var_sv",
 )  # fmt: skip
+OF_BIASES = frozenset(("mean_b", "median_b", "var_b"))
 
 # Sizes: positive by nature, and what changes them (decay, learning rate) acts on them by factors, so that the
 # logarithm moves evenly. Means, medians and traces have a sign and stay as they are; so does whatever is
@@ -200,7 +201,10 @@ def _choose(available: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[l
                 "these runs have none of the weight metrics; record them with probes=[weights], "
                 f"or name columns with metrics=[...]: {', '.join(available)}"
             )
-        return present, [f"metrics not recorded, left out: {', '.join(absent)}"] if absent else []
+        # A network without biases has none of theirs, and nothing is amiss.
+        without_biases = OF_BIASES if {*absent} >= OF_BIASES else frozenset()
+        amiss = [name for name in absent if name not in without_biases]
+        return present, [f"metrics not recorded, left out: {', '.join(absent)}"] if amiss else []
     for name in wanted:
         if name not in available:
             close = get_close_matches(name, available, n=1)
