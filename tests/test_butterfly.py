@@ -138,6 +138,11 @@ def test_a_convex_problem_has_no_barrier_from_the_first_step_on(tmp_path, here, 
     headline = next(iter(butterfly.show(result.value, [])))
     assert isinstance(headline, Say) and "this does not tell basins apart" in headline.text
     assert found["summary"]["connected"] == {"reached": 3, "median_step": 0, "interval": [None, None]}
+    # Nor have seeds one between them, on the line or on a curve that is trained.
+    words = ("curve=true", "curve_steps=20", "points=5", "layer_examples=0", "--json")
+    (found,) = here("analyze", "connectivity", runs.id, *words).json["analyses"]
+    pairs = [pair for pair in found["pairs"] if pair["curve"]]
+    assert len(pairs) == 3 and {pair[way]["loss"] for pair in pairs for way in ("line", "curve")} == {0}
 
 
 def test_a_failed_fork_leaves_a_result_of_the_others(outputs, here, monkeypatch):

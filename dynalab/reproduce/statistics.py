@@ -263,9 +263,9 @@ def _paired(claim: Claim, one: Sequence[Row], other: Sequence[Row]) -> Estimate:
         back = math.exp if claim.statistic == "ratio" else float
         value = None if found.value is None else back(found.value)
         interval = None if found.interval is None else _mapped(back, found.interval)
-        return Estimate(value, interval, len(seeds), said)
+        return Estimate(value, interval, len(seeds), "; ".join(filter(None, [said, found.said])))
     found = _mean(a - b, False)
-    return Estimate(found.value, found.interval, len(seeds), said)
+    return Estimate(found.value, found.interval, len(seeds), "; ".join(filter(None, [said, found.said])))
 
 
 def _over_x(claim: Claim, rows: Sequence[Row]) -> Estimate:
