@@ -169,6 +169,8 @@ def test_the_plane_of_a_path_holds_it_and_its_null_is_a_walks(group):
     stack = group.stack(40)
     axes, _, points = ways.path_axes(group, 40, stack, np.ones(3))
     steps, at = points[0]
+    # Every run's row that is furthest along an axis is above 0.
+    assert all((np.abs(rows).max(0) == rows.max(0)).all() for _, rows in points)
     assert steps.tolist() == STEPS.tolist() and at[-1] == pytest.approx([0, 0], abs=1e-12)
     there = {name: stack.params[name][0] + at[2, 0] * axes[0].direction[name][0] + at[2, 1] * axes[1].direction[name][0]
              for name in stack.params}  # fmt: skip

@@ -136,6 +136,10 @@ def path_axes(
             Shares(*(_first_two(part) for gram in (from_last, null) for part in (_centred(gram), gram)))
         )
         weights = vectors - vectors.mean(0)
+        # Which way an axis runs is nobody's; that the row furthest along it is above 0 makes runs alike.
+        along_axes = from_last @ weights
+        furthest = along_axes[np.abs(along_axes).argmax(0), [0, 1]]
+        weights = np.where(furthest < 0, -weights, weights)
         lengths = np.sqrt(np.maximum(values, 0))
         scale = np.divide(1.0, lengths, out=np.zeros(2), where=lengths > 0)
         sums = [dict.fromkeys(stack.trained, 0.0) for _ in range(2)]
