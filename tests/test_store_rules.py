@@ -545,8 +545,18 @@ def test_exports_are_read_back_as_they_were(stored, tmp_path):
         lines[0]
         == f'{{"run": "{DIGEST}/s0003", "seed": null, "step": 0, "loss": null, "accuracy": 1.0, "norm": 0.0}}'
     )
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays.files == columns and arrays["run"].tolist() == frame["run"].tolist()
+        assert arrays["step"].dtype == np.int64 and arrays["step"].tolist() == frame["step"].tolist()
+        for name in columns[3:]:
+            np.testing.assert_array_equal(arrays[name], frame[name].to_numpy())
+        assert np.isnan(arrays["seed"][0]) and arrays["seed"][1:].tolist() == frame["seed"][1:].tolist()
+    # A word of NumPy's own, and seeds that are all there.
+    export.write(frame.iloc[1:].rename(columns={"norm": "file"}), tmp_path / "y.npz")
+    with np.load(tmp_path / "y.npz") as arrays:
+        assert arrays["seed"].dtype == np.int64 and arrays["file"].tolist() == frame["norm"][1:].tolist()
     for name, said in (
-        ("x.txt", "unknown format .txt; legal: .csv, .parquet, .jsonl"),
+        ("x.txt", "unknown format .txt; legal: .csv, .parquet, .jsonl, .npz"),
         ("x", r"unknown format \(no suffix\)"),
         ("no/x.csv", "no is no folder"),
     ):

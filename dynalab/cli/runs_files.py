@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
 @filter_options
-@click.option("--to", required=True, metavar="FILE", help="Where: .csv, .parquet or .jsonl.")
+@click.option("--to", required=True, metavar="FILE", help="Where: .csv, .parquet, .jsonl or .npz.")
 @result_options
 def export_runs(
     refs: tuple[str, ...], filter_text: str | None, forks: bool, to: str, as_json: bool, outputs: str | None

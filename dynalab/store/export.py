@@ -1,9 +1,10 @@
-"""Rows of stored runs as one file: CSV, Parquet or JSON lines."""
+"""Rows of stored runs as one file: CSV, Parquet, JSON lines, or NumPy's arrays."""
 
 from __future__ import annotations
 
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from dynalab.store.reader import Ensemble
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".csv", ".parquet", ".jsonl")
+SUFFIXES = (".csv", ".parquet", ".jsonl", ".npz")
 
 
 def check_target(path: Path) -> Path:
@@ -57,9 +58,27 @@ def write(frame: pd.DataFrame, path: Path) -> None:
             case ".csv":
                 frame.to_csv(temporary, index=False)
             case ".parquet":
-                frame.to_parquet(temporary, index=False)
+                # Numbers hardly ever repeat: to look for those that do takes half of the writing.
+                frame.to_parquet(temporary, index=False, use_dictionary=["run"])
+            case ".npz":
+                _write_arrays(frame, temporary)
             case _:
                 _write_lines(frame, temporary)
+
+
+def _write_arrays(frame: pd.DataFrame, path: Path) -> None:
+    """Write an array (rows,) a column, as `numpy.load` reads them without pickle; seeds are NaN where one has none."""
+    import numpy as np
+
+    # `numpy.savez` takes names as keywords: a metric called `file` would be none.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, column in frame.items():
+            if name == "run":
+                array = np.array(column.tolist(), str)
+            else:
+                array = column.astype(float if column.hasnans else column.dtype.type).to_numpy()
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _write_lines(frame: pd.DataFrame, path: Path) -> None:
