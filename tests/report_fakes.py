@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ def make_hmm(
 
 
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Let figures be made but not drawn; return those of the pages to come, by the names of their files."""
+    """Let figures be made but neither laid out nor drawn; return those of the pages to come, by their files' names."""
     made: dict[str, Figure] = {}
 
     def save(figure: Figure, svg: str, folder: Path, name: str) -> None:
@@ -283,6 +284,8 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     # Which would leave the figure with its values on the other scale.
     monkeypatch.setattr("dynalab.show.svg.other_scale", lambda figure: None)
     monkeypatch.setattr("dynalab.show.svg.save", save)
+    # Its package has a function of this name.
+    monkeypatch.setattr(import_module("dynalab.show.plots.style"), "settle", lambda figure: None)
     return made
 
 

@@ -21,9 +21,10 @@ from conftest import Cli
 from report_fakes import no_drawing
 
 import dynalab
-from dynalab.cli.figure import inches
+from dynalab.cli.figure import _write, inches
 from dynalab.errors import ConfigError
 from dynalab.report.archive import _value
+from dynalab.report.figures import figures
 from dynalab.report.names import MADE_BY
 from dynalab.show.blocks import Cell
 
@@ -75,13 +76,23 @@ def test_the_list_is_that_of_the_page(
     assert ("edge", 1) in listed and ("cohen2021", None) in listed
 
 
-def test_every_figure_of_a_page_is_drawn_at_a_column(store: SimpleNamespace, here: Cli) -> None:
+def test_every_figure_of_a_page_is_drawn_at_a_column(
+    store: SimpleNamespace, here: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    monkeypatch.setattr(
+        "dynalab.report.figures.figures", lambda *args: kept.append(figures(*args)) or kept[-1]
+    )
     for refs in ([store.fork.id], ["rate0.1"], [item.id for item in store.swept]):
-        for name, number in names(here("figure", "--list", *refs, "--json")):
-            words = ["figure", str(number or name), *refs, "--to", "x.svg", "--width", "3.25in"]
-            answer = here(*words, "--json")
-            assert answer.code == 0 and answer.json["size"][0] == 3.25, (name, answer.err)
+        listed = names(here("figure", "--list", *refs, "--json"))
+        # What the command does with the one that it is asked for.
+        for item in kept[-1]:
+            assert _write(item, Path("x.svg"), (3.25, None))[0] == 3.25, item.name
             assert ET.parse("x.svg").getroot().get("width") == "234pt"
+        assert listed == [(item.name, item.number) for item in kept[-1]]
+    name, number = listed[-1]
+    words = ["figure", str(number or name), *refs, "--to", "x.svg", "--width", "3.25in", "--json"]
+    assert here(*words).json["size"][0] == 3.25 and ET.parse("x.svg").getroot().get("width") == "234pt"
 
 
 def test_an_archive_holds_page_figures_and_tables(store: SimpleNamespace, here: Cli) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from image_fakes import write_cifar, write_mnist
+from report_fakes import no_drawing
 from stored import bits, difference
 
 from dynalab.config import registry
@@ -69,6 +70,7 @@ def test_a_task_under_every_optimizer(task, here, outputs, tmp_path, monkeypatch
     assert found.code == 0, found.err
     assert len(found.json["analyses"]) == len(optimizers)
     # What a page shows of a task does not depend on the optimizer; the sweep as a whole is shown for one task.
+    no_drawing(monkeypatch)
     page = here("report", *([] if task == "grokking" else [ensembles[-1]["id"]]))
     assert page.code == 0 and Path(page.out.strip()).is_file(), page.err
 

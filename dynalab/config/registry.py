@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,14 +189,27 @@ def _analyses(folders: Sequence[Path]) -> set[str]:
     own = Path(__file__).resolve().parent.parent / "analysis"
     paths = [*own.glob("*.py"), *own.glob("*/__init__.py")]
     paths += [path for folder in folders for path in (folder / "analysis").glob("*.py")]
-    own_names = [(path, _declared(path)) for path in paths]
+    own_names = [(path, _declared(path, _stamp(path))) for path in paths]
     declared = [path for path, has in own_names if "Config" in has and has & {*_functions("analysis")}]
     kinds = {path.parent.name if path.stem == "__init__" else path.stem for path in declared}
     return kinds | {entry.name for entry in _entry_points()["analysis"]}
 
 
-def _declared(path: Path) -> set[str]:
-    """Return the names that a source file defines or imports at its top level; none where it cannot be read."""
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever a file does; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@cache
+def _declared(path: Path, stamp: tuple[int, ...]) -> set[str]:
+    """Return the names that a source file defines or imports at its top level; none where it cannot be read.
+
+    A page asks several times, and to parse all takes a tenth of a second; `stamp` tells when a file was changed.
+    """
     try:
         body = ast.parse(path.read_bytes()).body
     except (OSError, SyntaxError, ValueError):
