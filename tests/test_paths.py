@@ -104,3 +104,8 @@ def test_a_barrier_is_the_height_over_the_line_between_the_ends():
     assert barriers(losses, (0, 0.5, 1)).tolist()[:3] == [0.0, 1.0, 0.0]
     assert np.isnan(barriers(losses, (0, 0.5, 1))[3:]).all()
     assert barriers(np.array([[0.0, 1.0, 4.0]]), (0, 0.25, 1)).tolist() == [0.0]
+    # A line whose points are rounded has none, either.
+    shares = np.linspace(0, 1, 11)
+    lines = np.array([[0.03, 0.07], [0.9, 0.1], [1 / 3, 0.2]]) @ np.stack([1 - shares, shares])
+    assert barriers(lines, shares.tolist()).tolist() == [0.0, 0.0, 0.0]
+    assert barriers(lines + 1e-9 * (shares == 0.5), shares.tolist()) == pytest.approx([1e-9] * 3, rel=1e-5)

@@ -100,5 +100,8 @@ def barriers(losses: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         # In this order losses that are equal leave 0 to the bit.
         over = losses - (losses[:, :1] + t * (losses[:, -1:] - losses[:, :1]))
+        # What is no higher than its own rounding lies on the line.
+        rounding = 4 * np.finfo(float).eps * np.abs(losses).max(1, keepdims=True)
+        over = np.where(np.abs(over) <= rounding, 0.0, over)
     over[:, [0, -1]] = np.where(np.isfinite(losses[:, [0, -1]]), 0.0, np.nan)
     return np.where(np.isfinite(losses).all(1), over.max(1), np.nan)
