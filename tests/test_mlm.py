@@ -176,19 +176,19 @@ QUICK += ["model.width=32", "model.heads=2", "model.mlp_width=64"]
 
 def test_a_short_training_passes_the_unigram_baseline(outputs):
     words = [
-        "train.steps=400",
+        "train.steps=300",
         "train.batch_size=64",
         "optimizer.lr=1e-2",
-        "eval.every=100",
+        "eval.every=150",
         "snapshots.at=never",
     ]
     (ensemble,) = dynalab.train([*QUICK, *words, "seed=0..1"])
     loss, baseline = ensemble.array("test_loss"), ensemble.array("test_unigram_loss")
     assert (loss[:, 0] > baseline[:, 0]).all()
-    assert (loss[:, -1] < baseline[:, -1] - 0.7).all()
+    assert (loss[:, -1] < baseline[:, -1] - 0.3).all()
     assert (baseline == baseline[:, :1]).all()
-    assert (ensemble.array("train_loss")[:, -1] < ensemble.array("train_unigram_loss")[:, -1] - 0.7).all()
-    assert (ensemble.array("test_accuracy")[:, -1] > 0.15).all()
+    assert (ensemble.array("train_loss")[:, -1] < ensemble.array("train_unigram_loss")[:, -1] - 0.3).all()
+    assert (ensemble.array("test_accuracy")[:, -1] > 0.12).all()
 
 
 def test_width_and_interruption_do_not_show(tmp_path):
