@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from math import log
 
 import numpy as np
+from nulls.alike import alike
 from scipy.stats import norm
 
 from dynalab.analysis.butterfly.findings import Apart, Fork, RunFindings
@@ -57,13 +57,9 @@ LAGS = {
 
 
 def _latent(law: str, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    own, landmark, alike = LAGS[law]
-    both, one, other = rng.normal(size=(3, runs))
-    steps, landmarks = (
-        np.exp(mean + alike * both + math.sqrt(1 - alike**2) * each)
-        for mean, each in ((own, one), (landmark, other))
-    )
+    *means, share = LAGS[law]
+    drawn = alike(runs, share, seed)
+    steps, landmarks = (np.exp(mean + own) for mean, own in zip(means, drawn, strict=True))
     spacing = 100 if law.endswith("ties") else 1
     return GRID[np.searchsorted(GRID, steps)], np.ceil(landmarks / spacing) * spacing
 

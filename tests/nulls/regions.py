@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from nulls.alike import alike
 
 from dynalab.analysis.regions.findings import Around, RunFindings
 from dynalab.analysis.regions.phases import Phase
@@ -19,12 +20,9 @@ LAWS = {
 
 
 def _latent(law: str, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    one, other, alike = LAWS[law]
-    both, *own = np.random.default_rng(seed).normal(size=(3, runs))
-    onset, landmark = (
-        mean + 200 * (alike * both + np.sqrt(1 - alike**2) * each)
-        for mean, each in zip((one, other), own, strict=True)
-    )
+    *means, share = LAWS[law]
+    drawn = alike(runs, share, seed)
+    onset, landmark = (mean + 200 * own for mean, own in zip(means, drawn, strict=True))
     return np.maximum(onset, 10), np.maximum(landmark, 10)
 
 
