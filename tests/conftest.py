@@ -38,6 +38,8 @@ def _isolated(
     monkeypatch.delenv("DYNALAB_PATH", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    # Tests run beside each other as it is; `test_same_results_same_bytes` has a second process that draws.
+    monkeypatch.setattr("dynalab.show.drawer.cores", lambda: 1)
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Let figures be made but neither laid out nor drawn; return those of the pages to come, by their files' names."""
     made: dict[str, Figure] = {}
 
-    def save(figure: Figure, svg: str, folder: Path, name: str) -> None:
+    def save(figure: Figure, document: str, folder: Path, name: str, drawer: object) -> None:
         made[name] = figure
         (folder / f"{name}.svg").touch()
 

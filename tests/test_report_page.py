@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page, steps_of, training
 
 from dynalab.cli.app import run
 from dynalab.core.words import number, quartiles, step_phrase
 from dynalab.errors import ConfigError, NothingMatched, StoreError
 from dynalab.report.write import report_name, write_report
+from dynalab.show import svg
+from dynalab.show.drawer import Drawer
+from dynalab.show.plots.style import Call
 from dynalab.store.find import select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.reader import Ensemble
@@ -81,16 +86,33 @@ def test_several_ensembles_are_compared(drawn: None, outputs: Path) -> None:
     assert f'id="e-{two.id}-runs"' in path.read_text(encoding="utf-8")
 
 
-def test_same_results_same_bytes(drawn: None, outputs: Path) -> None:
+def test_same_results_same_bytes(drawn: None, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Eager(Drawer):
+        """One that has drawn whatever it was sent before anything is taken from it."""
+
+        def add(self, figure: Figure, call: Call) -> None:
+            super().add(figure, call)
+            wait(self._jobs.values())
+
+    pictures = []
+    png = svg.png
+    monkeypatch.setattr("dynalab.show.svg.png", lambda figure: [pictures.append(figure), png(figure)][1])
+    # The second process has this resolution.
+    monkeypatch.setattr("dynalab.show.svg.RASTER_DPI", 200)
+    monkeypatch.setattr("dynalab.show.drawer.Drawer", Eager)
     one = make_ensemble(outputs)
     two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
     make_hmm(outputs, one, created="2026-11-23T04:00:00+02:00")
     made = []
-    for _ in range(2):
+    for cores in (1, 2):
+        monkeypatch.setattr("dynalab.show.drawer.cores", lambda cores=cores: cores)
+        pictures.clear()
         assert run(["report", one.id, two.id, "--name", "x"]) == 0
         files = sorted(path for path in (outputs / "reports/x").rglob("*") if path.is_file())
         made.append({path.name: path.read_bytes() for path in files})
     assert made[0] == made[1] and len(made[0]) > 4
+    # The one at the top was drawn for elsewhere.
+    assert len(pictures) <= 1 < sum(name.endswith(".png") for name in made[0])
 
 
 def test_a_page_has_the_time_of_its_newest_result(outputs: Path) -> None:

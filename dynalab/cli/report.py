@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from dynalab.cli.options import (
 from dynalab.config.places import outputs_root, user_path
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError
+from dynalab.show.drawer import Drawer, second
 from dynalab.store.results import Result, damaged_results
 
 if TYPE_CHECKING:
@@ -84,8 +86,6 @@ def command(
     """
     from dynalab.cli.report_watch import follow
     from dynalab.config.overrides import parse, settings
-    from dynalab.report.choice import key_words, older, superseded, unmade
-    from dynalab.store.table import notice
 
     refs, words = split_arguments(arguments)
     own, strange = settings(parse(words, seeds=False), *KEYS)
@@ -101,7 +101,12 @@ def command(
     )
     if watch and not follow(root, request.shards, quiet=quiet):
         return 130
-    about, page = request.write()
+    # Where training goes on beside it, it needs the processors.
+    with nullcontext() if watch else second() as drawer:
+        about, page = request.write(drawer=drawer)
+    from dynalab.report.choice import key_words, older, superseded, unmade
+    from dynalab.store.table import notice
+
     selection, choices = about.selection, about.choices
     packed = page.with_name(f"{page.parent.name}.zip")
     for item, _ in selection:
@@ -159,7 +164,7 @@ class _Request:
     archive: bool  # whether it is packed as well
     quiet: bool  # whether nothing is said of it
 
-    def write(self, *, last: bool = True) -> tuple[Asked, Path]:
+    def write(self, *, last: bool = True, drawer: Drawer | None = None) -> tuple[Asked, Path]:
         """Write it; what is said of settings together is made for the `last` one alone."""
         from dynalab.config.registry import typed_folders
         from dynalab.report.asked import asked
@@ -182,6 +187,7 @@ class _Request:
             title=self.texts[0],
             note=self.texts[1],
             archive=self.archive,
+            drawer=drawer,
         )
         return about, page
 

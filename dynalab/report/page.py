@@ -14,6 +14,7 @@ from dynalab.core.version import __version__
 from dynalab.report.blocks import Section
 from dynalab.show import svg
 from dynalab.show.blocks import Number, Picture
+from dynalab.show.drawer import Drawer
 from dynalab.show.page import drawing, environment
 from dynalab.show.plots.style import again
 from dynalab.show.save import save
@@ -70,10 +71,10 @@ def numbered(page: Page) -> list[tuple[Section, Picture]]:
     return [*([lead] if lead else []), *walk(_without(page.sections, lead[1]) if lead else page.sections)]
 
 
-def render(page: Page, folder: Path, *, papers: bool = False) -> str:
+def render(page: Page, folder: Path, *, papers: bool = False, drawer: Drawer | None = None) -> str:
     """Return the page as HTML, and save its figures in a folder beside it; they are numbered as they come.
 
-    `papers`: as PDF as well.
+    `papers`: as PDF as well. `drawer`: who may have drawn some of it.
     """
     lead, drawn = _first(page.sections), dict[tuple[str, str], dict[str, Any]]()
     sections = _without(page.sections, lead[1]) if lead else page.sections
@@ -82,13 +83,14 @@ def render(page: Page, folder: Path, *, papers: bool = False) -> str:
             # What is folded away is drawn small; at the top it is not.
             picture = replace(picture, figure=again(picture.figure, None) or picture.figure)
         name = f"{section.anchor}-{picture.name}"
-        document = svg.to_svg(picture.figure)
-        svg.save(picture.figure, document, folder, name)
+        figure = picture.figure
+        document = svg.to_svg(figure)
+        svg.save(figure, document, folder, name, drawer)
         if papers:
             # Before its values are turned to the other scale.
-            save(picture.figure, folder / f"{name}.pdf")
-        made = drawing(picture, name, document, f"{folder.name}/{name}", page=True) | {"number": number}
-        drawn[section.anchor, picture.name] = made
+            save(figure, folder / f"{name}.pdf")
+        made = drawing(picture, name, document, f"{folder.name}/{name}", page=True, drawer=drawer)
+        drawn[section.anchor, picture.name] = made | {"number": number}
     top = (lead[1], drawn[lead[0].anchor, lead[1].name]) if lead else None
     return _template().render(page=page, sections=sections, lead=top, drawn=drawn, version=__version__)
 

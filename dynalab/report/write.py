@@ -35,7 +35,8 @@ from dynalab.report.trained import trained
 from dynalab.reproduce.result import Reproduction
 from dynalab.show import svg
 from dynalab.show.blocks import Number, Say
-from dynalab.show.plots.style import room
+from dynalab.show.drawer import Drawer
+from dynalab.show.plots.style import room, telling
 from dynalab.store.find import Selection
 from dynalab.store.paths import OutputPaths, refuse_links
 from dynalab.store.reader import Ensemble
@@ -100,6 +101,7 @@ def write_report(
     title: str = "",
     note: str = "",
     archive: bool = False,
+    drawer: Drawer | None = None,
 ) -> Path:
     """Write a report; one of the same name is replaced in one go.
 
@@ -113,6 +115,7 @@ def write_report(
         title: The page's heading, above what was trained; empty: what was trained is the heading.
         note: Text under it; an empty line ends a paragraph.
         archive: Whether all of it is put into one archive as well, `<name>.zip` beside the page.
+        drawer: A second process that draws; the bytes are the same without it.
 
     Returns:
         The page, `outputs/reports/<name>/index.html`.
@@ -130,7 +133,7 @@ def write_report(
     check_writable(home.parent)
     if home.is_dir() and any(home.iterdir()) and not (home / "index.html").is_file():
         raise ConfigError(f"{home} is no report, it is left alone; choose another --name")
-    with _seldom_collected():
+    with _seldom_collected(), telling(drawer.add if drawer else None):
         page = composed(shown, lost, outputs, home, commands, folded=svg.PHONE)
     if title:
         page = replace(page, title=title, subtitle=page.subtitle or page.title)
@@ -138,7 +141,7 @@ def write_report(
     # Its files are not synced one by one: what a power loss takes is drawn again.
     with making(home, replace=True) as folder, _seldom_collected():
         (folder / "figures").mkdir()
-        text = render(page, folder / "figures", papers=archive)
+        text = render(page, folder / "figures", papers=archive, drawer=drawer)
         (folder / "index.html").write_text(text, encoding="utf-8")
         if archive:
             write_archive(page, folder, name)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dynalab.core.words import number, plain
 from dynalab.show import plots, svg
 from dynalab.show.blocks import Block, Cell, Code, Figure, Picture, Say, Table, Warnings, run_label
+from dynalab.show.drawer import Drawer
+from dynalab.show.plots.style import call_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
@@ -87,28 +88,35 @@ def _named(value: Any, label: Callable[[str], str]) -> Any:
 
 
 def drawing(
-    picture: Picture, name: str, document: str, files: str = "", *, page: bool = False
+    picture: Picture,
+    name: str,
+    document: str,
+    files: str = "",
+    *,
+    page: bool = False,
+    drawer: Drawer | None = None,
 ) -> dict[str, Any]:
     """Return a picture as the templates take it, with its name before the ids in its SVG document, so that none clash.
 
     `files` is the address of its files without suffix; empty where there are none. `page`: for a page, with its values
     on the other scale as well, where there is one, in which the figure stays, and drawn for a phone where it is wider;
-    one that is drawn for a phone already stands there once.
+    one that is drawn for a phone already stands there once. `drawer`: who may have drawn it so.
     """
+    figure = picture.figure
 
-    def plot(figure: matplotlib.figure.Figure, document: str, kind: str = "") -> dict[str, str]:
+    def plot(document: str, scales: str, kind: str = "") -> dict[str, str]:
         prefix = f"{name}-{kind}" if kind else name
         element = svg.inline(document, prefix, picture.alt, picture.titles, picture.runs)
-        return {"svg": Markup(element), "scales": svg.scales(figure), "kind": kind}
+        return {"svg": Markup(element), "scales": scales, "kind": kind}
 
-    drawn = [plot(picture.figure, document)]
-    small, narrow, other = svg.is_small(picture.figure), None, None
+    drawn = [plot(document, svg.scales(figure))]
+    small, other = svg.is_small(figure), None
     if page and not small:
-        narrow, other = svg.narrow(picture.figure), svg.other_scale(picture.figure)
-    if other:
-        drawn.append(plot(picture.figure, other[0], "other"))
-    if narrow is not None:
-        drawn.append(plot(narrow, svg.to_svg(narrow), "narrow"))
+        if other := svg.other_scale(figure):
+            drawn.append(plot(other[0], svg.scales(figure), "other"))
+        if svg.is_wide(figure) and (call := call_of(figure)) is not None:
+            narrow = partial(svg.narrow, call)
+            drawn.append(plot(*(drawer.take(figure, "narrow", narrow) if drawer else narrow()), "narrow"))
     ensembles = {run.partition("/")[0] for run in picture.runs}
     return {
         "plots": drawn,

@@ -8,8 +8,9 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,8 +23,11 @@ from PIL import Image
 from dynalab.show.plots.curves import LEAST_RATIO
 from dynalab.show.plots.events import OTHER, SHADES
 from dynalab.show.plots.fit import settle
-from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, again, log_y, style
+from dynalab.show.plots.style import CYCLE, GRID, INK, LINEAR, LOG_SCALE, MUTED, STEPS, Call, log_y, style
 from dynalab.show.plots.thin import thin
+
+if TYPE_CHECKING:
+    from dynalab.show.drawer import Drawer
 
 # What a browser finds on its machine; matplotlib measured the text in DejaVu Sans, which is the widest of them.
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
@@ -116,13 +120,18 @@ def other_scale(figure: Figure) -> tuple[str, str] | None:
     return (to_svg(figure), "linear" if logged else LOG_SCALE.split()[0]) if turned else None
 
 
-def narrow(figure: Figure) -> Figure | None:
-    """Return a figure drawn for a phone, with fewer points; None where it fits one, or cannot be drawn again."""
-    drawn = again(figure, (PHONE, None)) if figure.get_figwidth() > FITS else None
-    for line in (line for ax in drawn.axes for line in ax.lines) if drawn else ():
+def narrow(call: Call) -> tuple[str, str]:
+    """Return a figure drawn for a phone, with fewer points, as an SVG document, and its `scales`."""
+    drawn = call.draw(size=(PHONE, None))
+    for line in (line for ax in drawn.axes for line in ax.lines):
         x, y = line.get_data(orig=False)
         line.set_data(*thin(np.asarray(x), np.asarray(y), PHONE_POINTS))
-    return drawn
+    return to_svg(drawn), scales(drawn)
+
+
+def is_wide(figure: Figure) -> bool:
+    """Return whether a figure does not fit a phone: its page has it drawn for one as well."""
+    return figure.get_figwidth() > FITS
 
 
 def is_small(figure: Figure) -> bool:
@@ -222,8 +231,18 @@ def _named(tag: str, kind: str) -> str:
     )
 
 
-def save(figure: Figure, svg: str, folder: Path, name: str) -> None:
-    """Write a figure as SVG and as PNG."""
-    (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+def save(figure: Figure, document: str, folder: Path, name: str, drawer: Drawer | None = None) -> None:
+    """Write a figure as SVG, which is drawn, and as PNG, which `drawer` may have drawn."""
+    (folder / f"{name}.svg").write_text(document, encoding="utf-8")
+    draw = partial(png, figure)
+    (folder / f"{name}.png").write_bytes(drawer.take(figure, "png", draw) if drawer else draw())
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG picture."""
+    buffer = io.BytesIO()
     with style():
-        figure.savefig(folder / f"{name}.png", dpi=RASTER_DPI, metadata={"Software": None})
+        settle(figure)
+        figure.set_layout_engine(None)
+        figure.savefig(buffer, format="png", dpi=RASTER_DPI, metadata={"Software": None})
+    return buffer.getvalue()

@@ -94,8 +94,8 @@ def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]]) -> list[Text]
         return _above(figure, [(text, colour) for _, text, colour in items])
 
     def put(_: object = None) -> None:
-        height = max((text.get_window_extent().height for text in made), default=0.0)
-        gap = 1.03 * height / max(float(ax.get_window_extent().height), 1.0)
+        # Not as the words were drawn last: that may have been at another resolution.
+        gap = LINE * END * figure.dpi / 72 / max(float(ax.get_window_extent().height), 1.0)
         places = [float(np.clip(fraction(ax.yaxis, y), 0, 1)) for y, _, _ in items]
         moved, least = spread(places, gap), 0.0
         for row in np.argsort(moved, kind="stable"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 from weakref import WeakKeyDictionary
@@ -95,12 +96,25 @@ def style() -> Iterator[None]:
         yield
 
 
-# How each figure is drawn again, in another size.
-_AGAIN: WeakKeyDictionary[Figure, Callable[[Size | None], Figure]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class Call:
+    """A call that draws a figure, which can be made again, here or in another process."""
 
+    function: Callable[..., Figure]  # what draws
+    args: Sequence[Any]  # what it is given
+    keys: Mapping[str, Any]  # and by name; `size` among them
+
+    def draw(self, **other: Any) -> Figure:
+        """Draw the figure anew, with some keys in place of its own."""
+        return self.function(*self.args, **{**self.keys, **other})
+
+
+_CALLS: WeakKeyDictionary[Figure, Call] = WeakKeyDictionary()
 
 # The width that figures take which are not asked for one; None: of each its own.
 _ROOM: ContextVar[float | None] = ContextVar("room", default=None)
+# What is told of every figure that is drawn.
+_TOLD: ContextVar[Callable[[Figure, Call], None] | None] = ContextVar("told", default=None)
 
 
 @contextmanager
@@ -113,6 +127,16 @@ def room(width: float | None) -> Iterator[None]:
         _ROOM.reset(token)
 
 
+@contextmanager
+def telling(told: Callable[[Figure, Call], None] | None) -> Iterator[None]:
+    """Tell a function of every figure that is drawn, with the call that did; None: nobody."""
+    token = _TOLD.set(told)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
 def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
     """Decorate a function that draws a figure: it has dynalab's style, and can be drawn in another size."""
 
@@ -123,7 +147,9 @@ def redrawable(function: Callable[P, Figure]) -> Callable[P, Figure]:
         with style():
             figure = function(*args, **keys)
             settle(figure)
-        _AGAIN[figure] = lambda size: draw(*args, **{**keys, "size": size})  # type: ignore[arg-type]
+        _CALLS[figure] = call = Call(draw, args, keys)
+        if (told := _TOLD.get()) is not None:
+            told(figure, call)
         return figure
 
     return draw
@@ -134,8 +160,13 @@ def again(figure: Figure, size: Size | None) -> Figure | None:
 
     A size of None is the figure's own on a page.
     """
-    draw = _AGAIN.get(figure)
-    return draw(size) if draw else None
+    call = _CALLS.get(figure)
+    return call.draw(size=size) if call else None
+
+
+def call_of(figure: Figure) -> Call | None:
+    """Return the call that drew a figure; None where it is not a function's of dynalab's."""
+    return _CALLS.get(figure)
 
 
 def redrawn(figure: Figure, size: Size) -> Figure:
