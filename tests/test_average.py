@@ -13,9 +13,12 @@ from torch.optim import swa_utils
 
 import dynalab
 from dynalab.averages.base import COLUMNS
+from dynalab.averages.copies import Copy
 from dynalab.config.command import read_command
 from dynalab.core.errors import ConfigError
 from dynalab.launch import inline
+from dynalab.optim.lines import padded
+from dynalab.training import exactness
 from dynalab.training.handover import carry
 from dynalab.training.loop import Loop
 from dynalab.training.planner import HOLD
@@ -87,6 +90,34 @@ def test_it_is_the_plain_average_of_every_seed(name):
                 expected = [torch.stack(some).mean(0) for some in zip(*taken[seed][-3:], strict=True)]
             for param, averaged in zip(expected, weights.values(), strict=True):
                 torch.testing.assert_close(averaged[seed], param.detach(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("share", [1e-3, 0.2, 0.5, 0.8, 1.0])
+def test_copies_move_to_the_bits_of_lerp(share, dtype):
+    """Of what fills its last vector, of what lies otherwise, and of what has nothing behind it, as a buffer."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(size, dtype=dtype) for size in ((3, 7, 5), (5, 3), (3, 5))]
+    tensors[:2] = padded(tensors[0]), tensors[1].T
+    held, plain = Copy(tensors), [tensor.clone() for tensor in tensors]
+    for tensor in tensors:
+        tensor.normal_()
+    for weights in (tensors, tensors, [2 * tensor for tensor in tensors]):
+        held.approach(weights, share)
+        for own, x in zip(plain, weights, strict=True):
+            own.lerp_(x, share) if share < 1 else own.copy_(x)
+    assert all(one.equal(other) for one, other in zip(held.tensors, plain, strict=True))
+
+
+def test_weights_that_a_trial_lays_elsewhere_are_averaged_there():
+    here, elsewhere = (loop_of([*BASE, *AVERAGES["ema"]]) for _ in range(2))
+    exactness._shift(elsewhere.stack, 64)
+    elsewhere.averaging.edited(0)
+    for loop in (here, elsewhere):
+        go(loop, 3)
+    one, other = (loop.averaging.of(3)[0] for loop in (here, elsewhere))
+    for name, averaged in one.items():
+        torch.testing.assert_close(averaged, other[name])
 
 
 MODEL = """

@@ -50,8 +50,8 @@ class Average(Protocol):
 
     Nothing may reduce over the runs. What it holds it holds from the beginning, so that a trial meets its memory.
 
-    An optional method `towards(count)` says of `take` what `approach` makes of it: the tensors that move, and by which
-    share, so that compiled code can.
+    An optional method `towards(count)` says what `take` comes to where it moves a `Copy`: which tensors move, and by
+    which share, so that compiled code can.
     """
 
     def take(self, tensors: list[Tensor], count: int) -> None:
@@ -68,13 +68,3 @@ class Average(Protocol):
     def state(self) -> Mapping[str, Sequence[Tensor]]:
         """Return what else is held: name -> tensors (S, ...) in the order of those of `build`, themselves."""
         ...
-
-
-def approach(held: Sequence[Tensor], tensors: Sequence[Tensor], share: float) -> None:
-    """Move what is held towards tensors by a share of the way, by 1 to them."""
-    import torch
-
-    if share < 1:
-        torch._foreach_lerp_(list(held), list(tensors), share)
-    else:
-        torch._foreach_copy_(list(held), list(tensors))

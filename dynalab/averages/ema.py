@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dynalab.averages.base import Keys, approach
+from dynalab.averages.base import Keys
 from dynalab.config.keys import key
 
 if TYPE_CHECKING:
@@ -38,20 +38,21 @@ class Ema:
     """The average itself: one copy of the tensors; implements `Average`."""
 
     def __init__(self, decay: float, tensors: list[Tensor]) -> None:
-        self._share, self._mean = 1 - decay, [tensor.clone() for tensor in tensors]
+        from dynalab.averages.copies import Copy
+
+        self._share, self._mean = 1 - decay, Copy(tensors)
 
     def take(self, tensors: list[Tensor], count: int) -> None:
         """Move towards the tensors; the first are taken whole."""
-        held, share = self.towards(count)
-        approach(held, tensors, share)
+        self._mean.approach(tensors, self.towards(count)[1])
 
     def towards(self, count: int) -> tuple[Sequence[Tensor], float]:
         """Return the copy, and the share of the way that it goes."""
-        return self._mean, self._share if count else 1.0
+        return self._mean.tensors, self._share if count else 1.0
 
     def mean(self, count: int) -> Sequence[Tensor]:
         """Return the copy."""
-        return self._mean
+        return self._mean.tensors
 
     def state(self) -> Mapping[str, Sequence[Tensor]]:
         """Return nothing more."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.averages.base import Keys, approach
+from dynalab.averages.base import Keys
 from dynalab.config.keys import key
 from dynalab.core.errors import ConfigError
 from dynalab.core.machine import free_memory
@@ -58,28 +58,29 @@ class Lawa:
     """The average itself: a ring of copies of the tensors; implements `Average`."""
 
     def __init__(self, window: int, tensors: list[Tensor]) -> None:
-        self._ring = [[tensor.clone() for tensor in tensors] for _ in range(window)]
+        from dynalab.averages.copies import Copy
+
+        self._ring = [Copy(tensors) for _ in range(window)]
 
     def take(self, tensors: list[Tensor], count: int) -> None:
         """Put the tensors in the place of the oldest."""
-        held, share = self.towards(count)
-        approach(held, tensors, share)
+        self._ring[count % len(self._ring)].approach(tensors, 1.0)
 
     def towards(self, count: int) -> tuple[Sequence[Tensor], float]:
         """Return the oldest, whose place they take."""
-        return self._ring[count % len(self._ring)], 1.0
+        return self._ring[count % len(self._ring)].tensors, 1.0
 
     def mean(self, count: int) -> Sequence[Tensor]:
         """Return the mean over the ring, or over what it holds so far."""
         import torch
 
         first, *others = self._ring[:count]
-        mean = [tensor.clone() for tensor in first]
-        for copies in others:
-            torch._foreach_add_(mean, copies)
+        mean = [tensor.clone() for tensor in first.tensors]
+        for copy in others:
+            torch._foreach_add_(mean, copy.tensors)
         torch._foreach_div_(mean, len(others) + 1)
         return mean
 
     def state(self) -> Mapping[str, Sequence[Tensor]]:
         """Return the ring."""
-        return {str(place): copies for place, copies in enumerate(self._ring)}
+        return {str(place): copy.tensors for place, copy in enumerate(self._ring)}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynalab.averages.base import Keys, approach
+from dynalab.averages.base import Keys
 from dynalab.config.keys import key
 
 if TYPE_CHECKING:
@@ -36,20 +36,21 @@ class Swa:
     """The average itself: one copy of the tensors; implements `Average`."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        self._mean = [tensor.clone() for tensor in tensors]
+        from dynalab.averages.copies import Copy
+
+        self._mean = Copy(tensors)
 
     def take(self, tensors: list[Tensor], count: int) -> None:
         """Move towards the tensors by their share in the mean."""
-        held, share = self.towards(count)
-        approach(held, tensors, share)
+        self._mean.approach(tensors, self.towards(count)[1])
 
     def towards(self, count: int) -> tuple[Sequence[Tensor], float]:
         """Return the copy, and the share of the way that it goes."""
-        return self._mean, 1 / (count + 1)
+        return self._mean.tensors, 1 / (count + 1)
 
     def mean(self, count: int) -> Sequence[Tensor]:
         """Return the copy."""
-        return self._mean
+        return self._mean.tensors
 
     def state(self) -> Mapping[str, Sequence[Tensor]]:
         """Return nothing more."""

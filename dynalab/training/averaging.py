@@ -59,16 +59,15 @@ class Averaging:
         self._sources: tuple[Tensors, list[Tensor]] | None = None
         self._made: tuple[int, tuple[Tensors, Tensors]] | None = None
         part = registry.find("average", keys.name, folders)
-        with torch.no_grad():
-            self._average: Average = part.build(keys, self._tensors())
+        self._average: Average = part.build(keys, self._tensors())
         self.begin(0)
 
     def _tensors(self) -> list[Tensor]:
-        """Return the tensors that are averaged, each (S, ...), as they are now."""
+        """Return the tensors that are averaged, each (S, ...), as they are now, without gradients."""
         buffers = self._stack.evaluated_buffers
         if self._sources is None or self._sources[0] is not buffers:
             held = {**evaluated(self._optimizer, self._stack.params), **buffers}
-            self._sources = buffers, [held[name] for name in self._names]
+            self._sources = buffers, [held[name].detach() for name in self._names]
         return self._sources[1]
 
     def begin(self, step: int) -> None:
@@ -78,8 +77,11 @@ class Averaging:
             self._take()
 
     def edited(self, step: int) -> None:
-        """Begin with edited weights where the average has just begun; else it remembers those before the edit."""
-        self._made = None
+        """Begin with edited weights where the average has just begun; else it remembers those before the edit.
+
+        They may lie elsewhere.
+        """
+        self._made = self._sources = None
         if self._fresh:
             self.begin(step)
 
@@ -115,7 +117,6 @@ class Averaging:
     def _is_due(self, step: int) -> bool:
         return step >= self._from and not (step - self._from) % self._every
 
-    @torch.no_grad()
     def _take(self) -> None:
         self._average.take(self._tensors(), self._count)
         self._count += 1

@@ -114,6 +114,8 @@ class _Trial:
         ]
         if shift:
             _shift(loop.stack, shift)
+            if loop.averaging is not None:
+                loop.averaging.edited(0)
         clock = [time.perf_counter()]
         for _ in range(UPDATES):
             loop.advance(TOTAL)
