@@ -96,6 +96,22 @@ def test_fewer_processors_than_the_quota_are_what_the_affinity_leaves(tmp_path, 
     assert free_memory(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize(
+    ("variables", "megabytes"),
+    [
+        ({}, None),
+        ({"SLURM_MEM_PER_NODE": "64"}, 64),
+        ({"SLURM_MEM_PER_NODE": "0"}, None),
+        ({"SLURM_MEM_PER_CPU": "10", "SLURM_CPUS_ON_NODE": "3"}, 30),
+        ({"SLURM_MEM_PER_NODE": "all"}, None),
+    ],
+)
+def test_a_job_has_the_memory_that_slurm_gives_it(tmp_path, monkeypatch, variables, megabytes):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert free_memory(tmp_path) == (megabytes and megabytes << 20)
+
+
 def told(code: str, **environment: str) -> list:
     clean = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     done = subprocess.run(

@@ -14,22 +14,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Answer, Cli, run_cli
 from stored import assert_same, bits, only_ensemble
 
+from dynalab.cli.app import run
 from dynalab.config.command import read_command
+from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError
 from dynalab.launch.base import Events, Report
+from dynalab.launch.jobplans import plans_of
 from dynalab.launch.slurm import Launcher, options, script
+from dynalab.launch.survey import short
 from dynalab.store import jobs, runfile
 from dynalab.store.jobs import Submission, Task
 from dynalab.store.lock import Lock
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.job import Job
+from dynalab.training.jobplan import Survey, plan_jobs
+from dynalab.training.planner import RUN_BY_RUN, Timing, Trial
 
 WORDS = [
     "task=grokking",
@@ -95,7 +102,7 @@ def test_every_key_becomes_an_option(tmp_path):
     keys += ["account=me", "qos=long", "at_once=5", "warn=30", "options=['--nice=10','--comment=two words']"]
     settings = read_command([*WORDS, "launcher=slurm", *(f"launcher.{key}" for key in keys)]).settings
     made = Submission(OutputPaths(tmp_path), "dynalab-0123456789ab", (ShardPaths(tmp_path),) * 3)
-    assert options(made, settings.slurm) == [
+    assert options(made.name, 3, settings.slurm) == [
         "--parsable",
         "--job-name=dynalab-0123456789ab",
         "--array=0-2%5",
@@ -281,6 +288,148 @@ def test_a_shard_that_another_process_trains_has_not_crashed(prepared, tmp_path)
     assert [*report.held] == [other] and "is being trained by" in report.held[other]
 
 
+# A trial job, where nothing was measured
+
+SWEEP = [*WORDS, "seed=0..19", "launcher=slurm"]
+# Runs what it is given at once, as a machine of the partition would.
+AT_ONCE = (
+    "export SLURM_ARRAY_TASK_ID=0 SLURM_JOB_PARTITION=long SLURM_MEM_PER_NODE=64\n"
+    'echo "$@" >> {said}; cat > {said}-script\n'
+    "grep -q DYNALAB {said}-script && bash {said}-script; echo 17"
+)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch) -> Callable[..., str]:
+    """Fakes of Slurm's commands and a cache of the test's own; what sbatch was told is in `said`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(**scripts: str) -> str:
+        usual = {
+            "squeue": "exit 0",
+            "scancel": f'echo "$@" >> {tmp_path}/cancelled',
+            "scontrol": "echo 'ClusterName = one'",
+            "sinfo": "echo '8|64000|(null)|a'; echo '8|64000|(null)|a'; echo '16|64000|(null)|b'",
+            "sbatch": AT_ONCE.format(said=tmp_path / "said"),
+        }
+        return commands(tmp_path / "bin", **usual | scripts)
+
+    return make
+
+
+@pytest.fixture
+def now(capsys) -> Callable[..., Answer]:
+    """Run `dynalab` in this process, with the launcher that the words name."""
+
+    def run_now(*words: str) -> Answer:
+        code = run([*words])
+        out, err = capsys.readouterr()
+        return Answer(code, out, err)
+
+    return run_now
+
+
+def said(tmp_path: Path, file: str = "said") -> list[str]:
+    path = tmp_path / file
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_where_nothing_was_measured_a_job_measures_first_and_once(fake, now, tmp_path, outputs, monkeypatch):
+    path = fake()
+    monkeypatch.setenv("PATH", path)
+    # Of the task as it is, of which no training is begun to see whether it can be.
+    dry = now("train", "task=grokking", "seed=0..19", "launcher=slurm", "--dry-run")
+    assert dry.code == 0 and "not measured on these machines, which a trial job does first" in dry.err
+    assert said(tmp_path) == [] and not outputs.exists()
+    first = now("train", *SWEEP)
+    assert first.code == 0 and "trial job 17 does it first" in first.err, first.err
+    assert "ms a step and run on " in first.err and "one of 2 kinds of machines of the partition" in first.err
+    trial, training = said(tmp_path)
+    assert "--array=0-0" in trial and "--time=10" in trial and "--time" not in training
+    assert not list(outputs.glob(".jobs/*trial*"))
+    (known,) = json.loads((tmp_path / "cache/dynalab/surveys.json").read_text()).values()
+    # The job's memory, not this machine's.
+    assert known["memory"] == 64 << 20 and known["bits"] and known["partition"] == "long" and known["size"]
+    assert all(runfile.read(shard).plan["bits"] == known["bits"] for shard in shards(outputs))
+    # The same machines are known; another partition's and another cluster's are not.
+    assert "ms a step and run on " in planned() and len(said(tmp_path)) == 2
+    assert "not measured on these machines" in planned("launcher.partition=gpu")
+    fake(scontrol="echo 'ClusterName = two'")
+    assert "not measured on these machines" in planned()
+
+
+def planned(*words: str) -> str:
+    command = read_command([*SWEEP, *words])
+    return plans_of(command).of(command.requests[0], 20).reason
+
+
+@pytest.mark.parametrize(
+    ("words", "scripts", "line"),
+    [
+        (["launcher.setup=['echo no such module','exit 1']"], {}, "it ended before it had measured"),
+        ([], {"sbatch": "cat > {said}-script; echo 17"}, "it ended before it had measured"),
+        (["launcher.trial=0"], {}, "not measured on these machines; compute.width="),
+        (["model.heads=3"], {}, "heads"),
+    ],
+)
+def test_a_trial_job_that_finds_nothing_is_told_and_costs_no_training(
+    fake, now, tmp_path, outputs, monkeypatch, words, scripts, line
+):
+    monkeypatch.setattr("dynalab.launch.survey.LATE_SECONDS", 0.0)
+    scripts = {name: text.format(said=tmp_path / "said") for name, text in scripts.items()}
+    monkeypatch.setenv("PATH", fake(**scripts))
+    answer = now("train", *SWEEP, *words)
+    if words == ["model.heads=3"]:
+        assert answer.code == 2 and line in answer.err
+        return
+    assert answer.code == 0 and line in answer.err and "1 shard submitted as job 17" in answer.err, answer.err
+    assert not list(outputs.glob(".jobs/*trial*")) and not (tmp_path / "cache/dynalab/surveys.json").exists()
+
+
+def test_a_trial_job_that_does_not_begin_is_cancelled_after_a_while(
+    fake, now, tmp_path, outputs, monkeypatch
+):
+    """And where sbatch refuses, as of a partition that is not there, nothing of the command stays."""
+    path = fake(
+        sbatch=f'echo "$@" >> {tmp_path}/said; cat > /dev/null; echo 17',
+        squeue='for word; do case $word in --name=*) echo "${word#--name=}|17|0|PENDING|Priority";; esac; done',
+    )
+    launched = ["launcher.trial=1"]
+    monkeypatch.setattr("dynalab.launch.survey.SECONDS_OF_MINUTE", 0.0)
+    monkeypatch.setenv("PATH", path)
+    answer = now("train", *SWEEP, *launched)
+    assert answer.code == 0 and "not begun after 1 minute (queued as job 17_0 (Priority))" in answer.err
+    assert said(tmp_path, "cancelled") == ["17"] and len(said(tmp_path)) == 2
+    refusing = fake(sbatch="echo 'sbatch: error: invalid partition specified: no' >&2; exit 1")
+    other = outputs.parent / "other"
+    refused = run_cli("train", *SWEEP, "launcher.partition=no", "--outputs", str(other), PATH=refusing)
+    assert refused.code == 2 and "invalid partition" in refused.err and not list(other.glob("*"))
+
+
+def test_a_plan_is_made_for_the_jobs_memory_and_by_their_times():
+    times = (Timing(4, 1, 1e-3), Timing(10, 1, 5e-4), Timing(20, 1, 4e-4))
+    wide = Survey(Trial(times, 1e6), "node1", "a processor", memory=10**9)
+    compute = Compute()
+    assert plan_jobs(20, compute, "cpu", 1, wide).widths == (20,)
+    small = plan_jobs(20, compute, "cpu", 1, replace(wide, memory=10**7))
+    assert small.widths == (5, 5, 5, 5) and "more would not fit in memory" in small.reason
+    # Each of several jobs has as much.
+    assert plan_jobs(20, Compute(workers=2), "cpu", 1, replace(wide, memory=2 * 10**7)).widths == (10, 10)
+    assert plan_jobs(20, compute, "cpu", 1, replace(wide, bits=RUN_BY_RUN)).widths == (1,) * 20
+    # On cards each has one of its own.
+    card = replace(wide, trial=Trial(times[:1], 1e6, 10**7), memory=None)
+    assert plan_jobs(20, compute, "cuda", 1, card).widths == (5, 5, 5, 5)
+    assert plan_jobs(20, Compute(workers=4), "cuda", 1).widths == (5, 5, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [(None, 10), (3, 3), (0, 1), ("5:30", 5), ("0:4:00", 4), ("1:00:00", 10), ("0-0:07", 7), ("2-0", 10)],
+)
+def test_a_trial_job_is_short(limit, minutes):
+    assert short(limit) == minutes
+
+
 # What becomes of it
 
 SLOW = """
@@ -445,6 +594,25 @@ def test_waiting_ends_as_a_local_training_does_and_tells_a_job_that_never_traine
     assert again.code == 0 and "its job ended before it trained; submitted again" in again.err
     assert cluster.states() == ["done"]
     cluster.assert_whole("seed=0")
+
+
+def test_a_real_trial_job_measures_and_one_that_waits_in_vain_ends_with_the_command(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = [sys.executable, "-m", "dynalab", "train", *SWEEP]
+    whole = ask("sinfo", "--noheader", "--partition=main", "--format=%c").strip("+")
+    ask("sbatch", f"--cpus-per-task={whole}", "--output=/dev/null", "--job-name=full", "--wrap=sleep 100")
+    waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: "dynalab-" in ask("squeue", "--noheader", "--format=%j"))
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130 and "Ctrl-C ends it" in err
+    until(lambda: "dynalab-" not in ask("squeue", "--noheader", "--format=%j"))
+    assert not list(cluster.outputs.glob("**/*.json*"))
+    ask("scancel", "--name=full")
+    answer = run_cli("train", *SWEEP)
+    assert answer.code == 0 and "ms a step and run on " in answer.err and "submitted as job" in answer.err
 
 
 def test_the_time_limit_saves_requeues_and_ends_in_the_same_bits(cluster):

@@ -291,6 +291,12 @@ class Slurm(Section, of="launcher"):
         20, "times that a job is put in the queue again by itself after its time limit, at most", least=0
     )
     wait: bool = key(False, "wait for the jobs, in the place of ending once they are submitted")
+    trial: int = key(
+        10,
+        "minutes that a trial job is waited for in the queue, which measures a step where none was measured on these "
+        "machines; then the jobs are planned without; 0: none is submitted",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         """Check what sbatch would refuse without a word of the key, or read as another option."""

@@ -83,8 +83,9 @@ def cores(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes of memory that are free on this machine and to the control groups of this process, or None."""
-    free = [value * 1024 for value in _named(root / "proc/meminfo", "MemAvailable:")]
+    """Return the bytes of memory that are free on this machine, to this process' control groups and job, or None."""
+    free = [job_memory()] if job_memory() else []
+    free += [value * 1024 for value in _named(root / "proc/meminfo", "MemAvailable:")]
     for group in _own_groups("memory", root):
         for limits, usage, idle in (
             (("memory.max", "memory.high"), "memory.current", "inactive_file"),
@@ -97,6 +98,17 @@ def free_memory(root: Path = Path("/")) -> int | None:
                 cached = sum(_named(group / "memory.stat", idle))
                 free.append(max(min(limit) - max(used[0] - cached, 0), 0))
     return min(free, default=None)
+
+
+def job_memory() -> int:
+    """Return the bytes that Slurm gives the job of this process, 0 where there is none or it is not limited."""
+    megabytes = {
+        name: int(value)
+        for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE")
+        if (value := os.environ.get(name, "")).isdecimal()
+    }
+    share = megabytes.get("SLURM_MEM_PER_CPU", 0) * megabytes.get("SLURM_CPUS_ON_NODE", 1)
+    return (megabytes.get("SLURM_MEM_PER_NODE") or share) << 20
 
 
 def cards(root: Path = Path("/")) -> list[str]:

@@ -82,7 +82,7 @@ class Launcher:
         return asked
 
     def trial(self, task: str, **request: Any) -> dict[str, Any] | None:
-        """Try nothing: this machine's times and bits are not those of the jobs'."""
+        """Try nothing here: this machine's times and bits are not the jobs' (`survey.py` has theirs measured)."""
         return None
 
     def run(self, work: Work, events: Events) -> Report:
@@ -180,7 +180,8 @@ def submit(
     """
     made = Submission.new(outputs, shards)
     try:
-        answer = slurm("sbatch", *options(made, keys), given=script(made, job, keys, threads))
+        words = options(made.name, len(made.shards), keys)
+        answer = slurm("sbatch", *words, given=script(made, job, keys, threads))
     except DynalabError as error:
         if error.__cause__ is None:
             # It was refused; where sbatch was only silent there may be an array under this name.
@@ -190,8 +191,8 @@ def submit(
     return {shard: Task(f"{number}_{index}") for index, shard in enumerate(shards)}
 
 
-def options(made: Submission, keys: Slurm) -> list[str]:
-    """Return the words of sbatch for a submission; a value stands in one word with its option."""
+def options(name: str, n_tasks: int, keys: Slurm) -> list[str]:
+    """Return the words of sbatch for an array of jobs; a value stands in one word with its option."""
     asked = {
         "partition": keys.partition,
         "time": keys.time,
@@ -204,8 +205,8 @@ def options(made: Submission, keys: Slurm) -> list[str]:
     at_once = f"%{keys.at_once}" if keys.at_once else ""
     return [
         "--parsable",
-        f"--job-name={made.name}",
-        f"--array=0-{len(made.shards) - 1}{at_once}",
+        f"--job-name={name}",
+        f"--array=0-{n_tasks - 1}{at_once}",
         "--nodes=1",
         "--ntasks=1",
         f"--cpus-per-task={keys.cpus}",

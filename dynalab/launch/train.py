@@ -17,6 +17,7 @@ from dynalab.core.atomic import check_writable, storing, write_bytes, write_json
 from dynalab.core.errors import ConfigError, RunsFailed, StoreError
 from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events, Report, Work, launcher
+from dynalab.launch.jobplans import plans_of
 from dynalab.launch.layout import Layout, discard_untrained, failed_of, lay_out, mend_config
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.snapshots import refuse_excess
@@ -143,7 +144,7 @@ def train(
     outputs = OutputPaths(settings.outputs)
     if options.retry:
         command = replace(command, requests=failed_of(outputs, command.requests))
-    plans = Plans(command)
+    plans = plans_of(command)
     queued = jobs.under_way(outputs) if plans.elsewhere and not options.prepare else {}
     compared = [
         _lay_out(outputs, request, options, plans, queued, write=False) for request in command.requests
@@ -193,6 +194,8 @@ def train(
         stack.callback(trainer.close)
         # Workers are importing torch meanwhile; the first that is ready tries the step.
         plans.ask(trainer)
+        if not options.prepare:
+            plans.survey(compared, tell)
         try:
             refuse_excess(compared, most_gb, plans.size)
         except ConfigError:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
 from dynalab.core.atomic import write_json
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cards, cores, free_memory
-from dynalab.core.words import count
 from dynalab.launch.base import Launcher, launcher
 from dynalab.launch.layout import Layout
 from dynalab.store.read import read_json
@@ -39,6 +38,7 @@ from dynalab.training.provenance import bits_of
 
 MOST_KEPT = 500
 TIMES, EXACTNESS, SIZES = "trials.json", "exactness.json", "sizes.json"
+Form = TypeVar("Form")
 
 
 def path(name: str) -> Path:
@@ -70,41 +70,34 @@ class Plans:
 
     @property
     def asked(self) -> str:
-        """What `device=` asks for: of a cluster's jobs that ask for a card that card, and no CPU where it is absent."""
-        settings = self.command.settings
-        card = self.elsewhere and settings.slurm.gpus is not None
-        return "cuda" if card and settings.device == "auto" else settings.device
+        """What `device=` asks for."""
+        return self.command.settings.device
 
     def of(self, request: Request, n_new: int) -> Plan:
         """Return the plan of so many new runs of an ensemble."""
         key = (request.config.id, n_new)
         if key not in self._found:
-            shared_by = len(self.command.requests)
-            trial = self._timed(request, n_new) if self.apart and not self.elsewhere else None
-            laid = self._plan(n_new, trial, free_memory() if trial else None)
-            self._found[key] = with_bits(laid, self._exactness(request, laid), shared_by)
+            self._found[key] = self._laid_out(request, n_new)
         return self._found[key]
+
+    def survey(self, layouts: Sequence[Layout], tell: Callable[[str], None]) -> None:
+        """Have measured beforehand what cannot be tried while plans are made; here all can.
+
+        Raises:
+            DynalabError: It cannot be asked for.
+        """
+
+    def _laid_out(self, request: Request, n_new: int) -> Plan:
+        shared_by = len(self.command.requests)
+        trial = self._timed(request, n_new) if self.apart else None
+        laid = self._plan(n_new, trial, free_memory() if trial else None)
+        return with_bits(laid, self._exactness(request, laid), shared_by)
 
     def _plan(self, n_new: int, trial: Trial | None = None, memory: int | None = None) -> Plan:
         shared_by = len(self.command.requests)
         n_cards = self._launcher.cards if self._launcher and self._device == "cuda" else 1
         compute = self.command.settings.compute
-        if self.elsewhere:
-            return self._of_jobs(n_new)
         return plan(n_new, compute, self._device, shared_by, trial, memory, cards=n_cards)
-
-    def _of_jobs(self, n_new: int) -> Plan:
-        """Return a plan for machines that nothing is known of: few jobs, each as wide as seldom is too wide."""
-        compute, cpus = self.command.settings.compute, self.command.settings.slurm.cpus
-        few = replace(
-            compute, workers=compute.workers or 1, threads=compute.threads or (1 if compute.exact else cpus)
-        )
-        laid = plan(n_new, few, self._device, 1, available=cpus)
-        jobs = len(laid.widths)
-        why = "compute.width= and compute.workers= say otherwise"
-        wide = count(max(laid.widths, default=0), "seed")
-        threads = count(laid.threads, "thread")
-        return replace(laid, reason=f"{count(jobs, 'job')} of {threads}, {wide} wide ({why})")
 
     def largest(self, layouts: Sequence[Layout]) -> Plan:
         """Return the plan of the ensemble with most new runs, which speaks for the command."""
@@ -113,12 +106,12 @@ class Plans:
 
     def size(self, request: Request) -> int | None:
         """Return the bytes of one run's weights: from the file, else tried; None where it is not known."""
-        key = self._key(request, [])
-        known = _kept(SIZES).get(key)
+        key = self.key_of(request, [])
+        known = kept(SIZES).get(key)
         if isinstance(known, int) or self._launcher is None:
             return known if isinstance(known, int) else None
         if (found := self._try(request, "size")) is not None:
-            _keep(SIZES, key, found)
+            keep(SIZES, key, found)
         return found
 
     def _timed(self, request: Request, n_new: int) -> Trial | None:
@@ -130,9 +123,9 @@ class Plans:
         run_steps = self._run_steps(request, self._plan(n_new))
         on_card = self._device.startswith("cuda")
         # On a card it is for the memory, of rows as well.
-        where = [self._device, *(cards() + self._computed(request) if on_card else [])]
-        key = self._key(request, [cores(), *where, compute.exact, layouts, *["compiled"] * compute.compile])
-        known = _trial(_kept(TIMES).get(key))
+        where = [self._device, *(cards() + self.computed(request) if on_card else [])]
+        key = self.key_of(request, [cores(), *where, compute.exact, layouts, *["compiled"] * compute.compile])
+        known = _trial(kept(TIMES).get(key))
         if known and on_card and self._launcher is not None:
             # What is free is asked each time.
             free = (self._launcher.trial("room", device=self._device) or {}).get("found")
@@ -154,20 +147,20 @@ class Plans:
         )
         found = _trial(answer)
         if found is not None:
-            _keep(TIMES, key, answer)
+            keep(TIMES, key, answer)
         return found
 
     def _exactness(self, request: Request, laid: Plan) -> str | None:
         """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
         compute = self.command.settings.compute
-        if not compute.exact or self.elsewhere or self._device.startswith("cuda") or not laid.widths:
+        if not compute.exact or self._device.startswith("cuda") or not laid.widths:
             return None
         width = max(laid.widths)
-        key = self._key(request, [width, *self._computed(request), *["compiled"] * compute.compile])
+        key = self.key_of(request, [width, *self.computed(request), *["compiled"] * compute.compile])
         if key not in self._bits:
-            kept = _kept(EXACTNESS).get(key)
-            if kept in (HOLD, RUN_BY_RUN, ADDRESS):
-                self._bits[key] = kept
+            known = kept(EXACTNESS).get(key)
+            if known in (HOLD, RUN_BY_RUN, ADDRESS):
+                self._bits[key] = known
             elif self._launcher is None:
                 return None
             else:
@@ -175,11 +168,11 @@ class Plans:
                 keys = {"width": width, "run_steps": run_steps, "compile": compute.compile}
                 self._bits[key] = found = self._try(request, "exactness", **keys)
                 if found is not None:
-                    _keep(EXACTNESS, key, found)
+                    keep(EXACTNESS, key, found)
         return self._bits[key]
 
     @staticmethod
-    def _computed(request: Request) -> list[Any]:
+    def computed(request: Request) -> list[Any]:
         """Return all that is computed of an ensemble; when, and for how long, is of no account."""
         config = request.config.as_dict()
         parts = [config.get("train") or {}, config.get("eval") or {}, *(config.get("probe") or {}).values()]
@@ -199,12 +192,16 @@ class Plans:
         workers = min(laid.workers, max(len(laid.widths) * shared_by, 1))
         return request.steps * sum(laid.widths) * shared_by / workers
 
-    def _key(self, request: Request, more: Sequence[Any]) -> str:
+    def _machine(self) -> Any:
+        """Return what is known of where it is tried."""
+        return bits_of(self.apart)
+
+    def key_of(self, request: Request, more: Sequence[Any]) -> str:
         """Name what decides the outcome of a trial: machine, versions and network; a learning rate does not."""
         config = request.config.as_dict()
         train = config.get("train") or {}
         described = [
-            bits_of(self.apart),
+            self._machine(),
             {part: config.get(part) for part in ("task", "model")},
             {name: train.get(name) for name in ("batch_size", "accumulate", "loss_dtype")},
             (config.get("optimizer") or {}).get("name"),
@@ -214,7 +211,8 @@ class Plans:
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _kept(name: str) -> dict[str, Any]:
+def kept(name: str) -> dict[str, Any]:
+    """Return what a file of results has."""
     try:
         found = read_json(path(name))
     except StoreError:
@@ -222,19 +220,26 @@ def _kept(name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _keep(name: str, key: str, answer: Any) -> None:
-    kept = _kept(name)
-    kept.pop(key, None)
-    newest = dict(list(kept.items())[-MOST_KEPT + 1 :])
+def keep(name: str, key: str, answer: Any) -> None:
+    """Put a result down in a file, in the place of the oldest where there are many."""
+    known = kept(name)
+    known.pop(key, None)
+    newest = dict(list(known.items())[-MOST_KEPT + 1 :])
     with contextlib.suppress(StoreError, OSError):
         path(name).parent.mkdir(parents=True, exist_ok=True)
         write_json(path(name), {**newest, key: answer})
 
 
-def _trial(answer: Mapping[str, Any] | None) -> Trial | None:
+def _trial(answer: Any) -> Trial | None:
+    known = read_as(answer, Trial)
+    return known if known and known.timings else None
+
+
+def read_as(answer: Any, form: type[Form]) -> Form | None:
+    """Return a record of what was measured, None where it is none."""
     from msgspec import ValidationError, convert
 
     try:
-        return convert(answer, Trial) if answer and answer["timings"] else None
-    except (KeyError, TypeError, ValidationError):
+        return convert(answer, form) if answer else None
+    except ValidationError:
         return None

@@ -40,6 +40,11 @@ _WAITS = (
 )
 
 
+def fresh_name() -> str:
+    """Return a name for an array of jobs that no other has."""
+    return f"dynalab-{secrets.token_hex(6)}"
+
+
 @dataclass(frozen=True)
 class Submission:
     """One array of jobs; task i trains `shards[i]`."""
@@ -55,7 +60,7 @@ class Submission:
         Raises:
             StoreError: It cannot be written.
         """
-        made = cls(outputs, f"dynalab-{secrets.token_hex(6)}", tuple(shards))
+        made = cls(outputs, fresh_name(), tuple(shards))
         refuse_links(outputs.jobs)
         with storing(outputs.jobs):
             outputs.jobs.mkdir(parents=True, exist_ok=True)

@@ -71,6 +71,7 @@ class Plan:
         reason: One line for the user.
         step_seconds: Measured time of a step and run, where there was a trial.
         bits: `HOLD`, `RUN_BY_RUN` or `ADDRESS`; None where it was not tried.
+        why: What it was chosen by, as the line has it.
     """
 
     workers: int
@@ -79,6 +80,7 @@ class Plan:
     reason: str
     step_seconds: float | None = None
     bits: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,4 +280,4 @@ def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Tri
         f"{count(busy, 'worker')} of {count(choice.threads, 'thread')}, {count(width, 'seed')} wide ({why})"
     )
     seconds = trial.seconds(max(choice.width, 1), choice.threads) if trial else None
-    return Plan(choice.workers, choice.threads, widths, reason, seconds)
+    return Plan(choice.workers, choice.threads, widths, reason, seconds, why=why)

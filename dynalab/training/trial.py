@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import resource
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,16 +18,19 @@ from typing import Any
 import torch
 
 from dynalab.config.ensemble import from_stored, from_tree
-from dynalab.core.machine import free_memory
+from dynalab.config.schema import Compute
+from dynalab.core.machine import free_memory, job_memory
 from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
 from dynalab.networks.build import network_of
 from dynalab.store.runfile import Run
 from dynalab.training.exactness import exactness
 from dynalab.training.handover import rehearse_way
+from dynalab.training.jobplan import Survey, plan_jobs
 from dynalab.training.loop import Loop
 from dynalab.training.measuring import needs_of
 from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
+from dynalab.training.provenance import cpu_type
 from dynalab.training.segments import segments
 
 # Seconds of steps measured for a layout; the first step is apart, since it builds what later ones reuse.
@@ -147,6 +152,55 @@ def size(config: Mapping[str, Any], folders: Sequence[str] = ()) -> int:
     return own if typed.average is None else 2 * own
 
 
+def survey(
+    config: Mapping[str, Any],
+    n_runs: int,
+    compute: Mapping[str, Any],
+    device: str,
+    cpus: int,
+    layouts: Sequence[tuple[int, int]],
+    run_steps: float,
+    folders: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measure all that a plan for a cluster's jobs asks of the machine that a job has.
+
+    Args:
+        config: The ensemble's configuration, as `EnsembleConfig.as_dict` gives it.
+        n_runs: New runs.
+        compute: The fields of a `Compute`.
+        device: Where.
+        cpus: Processors of a job.
+        layouts: As of `trial`.
+        run_steps: Updates of single runs that each job will make.
+        folders: A user's plug-in folders.
+
+    Returns:
+        The fields of a `Survey`, but for `kinds`.
+    """
+    options = Compute(**compute)
+    on_card = device.startswith("cuda")
+    found = trial(config, layouts, run_steps, device, folders, options.exact, options.compile)
+    free = free_memory()
+    if free and not job_memory():
+        # Nothing keeps the jobs beside this one from the rest.
+        free = int(free * min(cpus / (os.cpu_count() or cpus), 1.0))
+    timings = found["timings"]
+    known = Survey(
+        Trial(**found),
+        socket.gethostname(),
+        torch.cuda.get_device_name(device) if on_card else cpu_type(),
+        os.environ.get("SLURM_JOB_PARTITION"),
+        None if on_card else free,
+        size=size(config, folders),
+        cut=len(timings) < len(layouts) and is_short(timings[-1].seconds, run_steps, len(layouts)),
+    )
+    if options.exact and not on_card:
+        width = max(plan_jobs(n_runs, options, device, cpus, known).widths)
+        bits = exactness(config, width, run_steps, folders, options.compile)
+        known = dataclasses.replace(known, bits=bits)
+    return dataclasses.asdict(known)
+
+
 class Stopwatch:
     """Trains a stack and times it, as `dynalab bench` asks."""
 
@@ -234,4 +288,5 @@ TRIALS: dict[str, Callable[..., Any]] = {
     "rehearse": rehearse,
     "room": room,
     "size": size,
+    "survey": survey,
 }
