@@ -91,7 +91,7 @@ def test_every_figure_of_a_page_is_drawn_at_a_column(
             assert ET.parse("x.svg").getroot().get("width") == "234pt"
         assert listed == [(item.name, item.number) for item in kept[-1]]
     name, number = listed[-1]
-    words = ["figure", str(number or name), *refs, "--to", "x.svg", "--width", "3.25in", "--json"]
+    words = ["figure", str(number or name), *refs, "--to", "x.svg", "--force", "--width", "3.25in", "--json"]
     assert here(*words).json["size"][0] == 3.25 and ET.parse("x.svg").getroot().get("width") == "234pt"
 
 
@@ -163,10 +163,10 @@ def test_papers_figures_are_of_the_runs_that_are_named(store: SimpleNamespace, h
     refs = ["rate0.1", "rate0.2"]
     answer = here("figure", "cohen2021", *refs, "--to", "x.svg", "--json")
     assert answer.code == 0 and answer.json["number"] is None and "2 / rate" in answer.json["caption"]
-    answer = here("figure", "thilak2022", "rate0.1", "--to", "x.svg")
+    answer = here("figure", "thilak2022", "rate0.1", "--to", "y.svg")
     assert answer.code == 4 and "last_layer_norm" in answer.err and "probes=" in answer.err
     for run in ("1", "s0001"):
-        answer = here("figure", "thilak2022", store.swept[0].id, "--run", run, "--to", "x.svg", "--json")
+        answer = here("figure", "thilak2022", store.swept[0].id, "--run", run, "--to", f"{run}.svg", "--json")
         assert "run s0001" in answer.json["caption"]
 
 
@@ -204,11 +204,11 @@ def test_a_name_of_several_is_chosen_by_setting_or_number(store: SimpleNamespace
     assert answer.code == 2 and "2 figures have this name" in answer.err
     number = re.search(r"name: (\d+) ", answer.err)
     assert number and here("figure", number[1], *refs, "--to", "x.svg").code == 0
-    assert here("figure", "curves", *refs, "--setting", "optimizer=sgd", "--to", "x.svg").code == 0
+    assert here("figure", "curves", *refs, "--setting", "optimizer=sgd", "--to", "x.svg", "--force").code == 0
 
 
 def test_metrics_are_chosen(store: SimpleNamespace, here: Cli) -> None:
-    words = ["figure", "metrics", store.swept[0].id, "--to", "x.svg", "--metric", "l2", "--json"]
+    words = ["figure", "metrics", store.swept[0].id, "--force", "--to", "x.svg", "--metric", "l2", "--json"]
     few = here(*words).json["size"][1]
     assert few < here(*words[:-3], "--json").json["size"][1]
 

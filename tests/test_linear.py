@@ -92,7 +92,7 @@ def commands(outputs: Path, words: list[str]) -> dict[str, object]:
         "show": lambda: run(["runs", "show", ident, *said]),
         "diff": lambda: run(["runs", "diff", ident, ident, *said]),
         "rm": lambda: run(["runs", "rm", f"{ident}/s0000", "--json", *said]),
-        "export": lambda: run(["runs", "export", ident, "--to", str(outputs.parent / "x.csv"), *said]),
+        "export": lambda: run(["runs", "export", ident, "--to", f"{outputs}.csv", *said]),
         "slingshot": lambda: inputs("slingshot"),
         "variance": lambda: inputs("variance"),
         "report": shown,

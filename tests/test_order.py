@@ -388,7 +388,11 @@ def test_an_archive_is_opened_elsewhere_and_adds_what_is_missing(here: Cli, outp
     single = tmp_path / "one.tgz"
     made = here("runs", "archive", f"{digest}/s0003", "--to", str(single), "--json")
     assert made.json["shards"] == 1
-    for words, code in ((["--to", str(tmp_path / "x.zip")], 2), (["--to", str(tmp_path / "no/x.tgz")], 2)):
+    for words, code in (
+        (["--to", str(tmp_path / "x.zip")], 2),
+        (["--to", str(tmp_path / "no/x.tgz")], 2),
+        (["--to", str(single)], 2),
+    ):
         assert here("runs", "archive", digest, *words).code == code
 
 

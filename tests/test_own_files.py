@@ -91,6 +91,7 @@ def test_the_table_of_ones_own_files_is_written(write, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["train"] == 60
     assert run(["data", "checksum", str(tmp_path / "nowhere")]) == 2
     assert run(["data", "checksum", str(tmp_path), "--to", str(tmp_path)]) == 2
+    assert run(["data", "checksum", str(folder), "--to", str(tmp_path / "mine.json")]) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,12 @@ from test_import import table
 
 import dynalab
 from dynalab.cli.app import run as command
+from dynalab.cli.options import target
 from dynalab.config.command import read_command
+from dynalab.core.errors import ConfigError
 from dynalab.launch.layout import Layout, mend_config
 from dynalab.store import runfile
+from dynalab.store.export import SUFFIXES
 from dynalab.store.lock import Lock
 
 READERS = {
@@ -59,6 +64,57 @@ def test_export_of_some_runs_and_of_several_ensembles(outputs: Path, tmp_path, c
     assert sorted(item.name for item in tmp_path.glob("*.*")) == ["some.csv"]
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        *((["runs", "export"], f"x{suffix}") for suffix in SUFFIXES),
+        (["runs", "archive"], "x.tar.gz"),
+        (["figure", "curves"], "x.svg"),
+    ],
+)
+def test_a_file_that_is_there_is_written_over_with_force_alone(
+    outputs: Path, tmp_path, capsys, monkeypatch, words, name
+):
+    ensemble = make_ensemble(outputs, n_runs=2)
+    path = tmp_path / name
+    command_line = [*words, ensemble.id, "--to", str(path)]
+    path.write_text("mine")
+    assert command(command_line) == 2
+    assert capsys.readouterr().err == f"dynalab: --to {path}: a file is there; --force writes over it\n"
+    assert path.read_text() == "mine"
+
+    # Killed while it writes: what stood there stands, and nothing lies beside it.
+    def killed(*paths: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        assert command([*command_line, "--force"]) == 130
+    assert path.read_text() == "mine" and [item.name for item in tmp_path.glob("*x*")] == [name]
+    capsys.readouterr()
+    assert command([*command_line, "--force"]) == 0 and path.read_bytes()[:4] != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x.txt", "unknown format .txt; legal: .csv, .parquet, .jsonl, .npz"),
+        ("x", "unknown format (no suffix)"),
+        (".csv", "unknown format (no suffix)"),
+        ("no/x.csv", "no is no folder"),
+        ("d.csv", "a folder"),
+        ("pipe.csv", "no file that can be written over is there"),
+        ("nowhere.csv", "a file is there"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path, name, said):
+    (tmp_path / "d.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "nowhere.csv").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        target(str(tmp_path / name), name == "pipe.csv", SUFFIXES)
+
+
 def test_analyses_are_listed_and_shown(outputs: Path, capsys):
     one = make_ensemble(outputs, n_runs=2)
     two = make_ensemble(outputs, overrides=["task=grokking", "optimizer.lr=0.01"], slug="lr_0.01")
@@ -96,7 +152,7 @@ def test_a_configuration_that_was_cut_off_is_named_and_left_out(outputs: Path, t
     target = str(tmp_path / "runs.csv")
     for words in (
         ["show", two.id], ["export", two.id, "--to", target], ["diff", one.id, two.id], ["list", "-e"],
-        ["list", "--json"], ["export", one.id, two.id, "--to", target],
+        ["list", "--json"], ["export", one.id, two.id, "--force", "--to", target],
     ):  # fmt: skip
         assert command(["runs", *words]) == 3, words
         assert capsys.readouterr().err.count(f"{two.paths.config} is damaged") == 1, words

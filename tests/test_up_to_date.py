@@ -168,7 +168,7 @@ def test_commands_that_read_refresh_tables_and_do_not_mind_a_folder_they_cannot_
     paths, tmp_path, monkeypatch, capsys
 ):
     write_shard(paths, 0, 10)
-    words = ["runs", "export", "0123456789", "--to", str(tmp_path / "runs.csv")]
+    words = ["runs", "export", "0123456789", "--force", "--to", str(tmp_path / "runs.csv")]
     assert app(words) == 0 and rows(paths) == {0: 10}
     write_shard(paths, 0, 30)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dynalab.cli.options import columns, echo, emit_json, json_option, note
+from dynalab.cli.options import columns, echo, emit_json, json_option, note, target, to_options
 from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.atomic import write_text
@@ -140,9 +140,9 @@ def verify(name: str, root: str | None, checksums: str | None, as_json: bool) ->
 
 @command.command("checksum")
 @click.argument("directory", metavar="DIR")
-@click.option("--to", "target", metavar="FILE", help="Where to write it; default: standard output.")
+@to_options("Where to write it; default: standard output.")
 @json_option
-def checksum(directory: str, target: str | None, as_json: bool) -> int:
+def checksum(directory: str, to: str | None, force: bool, as_json: bool) -> int:
     """Write the table of your own files, for task.checksums.
 
     They are in the format of MNIST or CIFAR; DIR is the folder that holds them, or the folder of data sets above it.
@@ -152,15 +152,11 @@ def checksum(directory: str, target: str | None, as_json: bool) -> int:
     """
     from dynalab.tasks.images.formats import read_split
 
+    path = None if to is None else target(to, force).absolute()
     data, folder = own_files(user_path(directory).absolute())
     counts = [len(read_split(data, folder, held_out)[1]) for held_out in (False, True)]
     table = {"train": counts[0], "test": counts[1], "files": dict(data.files)}
-    if target is not None:
-        path = user_path(target).absolute()
-        if not path.parent.is_dir() or path.is_dir():
-            raise ConfigError(
-                f"--to {target}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}"
-            )
+    if path is not None:
         write_text(path, json.dumps(table, indent=1) + "\n")
         task = "mnist" if data.name == "mnist" else f"cifar task.classes={data.classes}"
         root = folder.parents[data.folder.count("/")]
@@ -171,9 +167,9 @@ def checksum(directory: str, target: str | None, as_json: bool) -> int:
                 f"use it: task={task} task.checksums={path}, with the files in {data.folder} below task.root"
             )
     if as_json:
-        emit_json({"name": data.name, "path": target, **table})
+        emit_json({"name": data.name, "path": to, **table})
     else:
-        click.echo(target or json.dumps(table, indent=1))
+        click.echo(to or json.dumps(table, indent=1))
     return 0
 
 

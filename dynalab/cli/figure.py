@@ -16,9 +16,11 @@ from dynalab.cli.options import (
     filter_options,
     note,
     result_options,
+    target,
+    to_options,
     warn,
 )
-from dynalab.config.places import outputs_root, user_path
+from dynalab.config.places import outputs_root
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import listed
@@ -39,7 +41,7 @@ _LENGTH = re.compile(r"([0-9.]+) ?([a-z]*)")
 @click.command("figure")
 @click.argument("name", required=False, metavar="[FIGURE]")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE|ANALYSIS|REPRODUCTION]...")
-@click.option("--to", metavar="FILE", help="Where: .pdf, .svg or .png.")
+@to_options("Where: .pdf, .svg or .png.")
 @click.option("--width", metavar="LENGTH", help="3.25in, 84mm, 8.4cm, 240pt (default: as on the page).")
 @click.option("--height", metavar="LENGTH", help="Likewise (default: what the figure takes at its width).")
 @click.option("--metric", "metrics", metavar="NAME", multiple=True, help="Of curves, metrics, comparison.")
@@ -53,6 +55,7 @@ def command(
     name: str | None,
     refs: tuple[str, ...],
     to: str | None,
+    force: bool,
     width: str | None,
     height: str | None,
     metrics: tuple[str, ...],
@@ -79,6 +82,7 @@ def command(
     from dynalab.report.figures import check_name, figures, named
     from dynalab.report.names import OF_METRICS
     from dynalab.report.write import composed, gathered
+    from dynalab.show.save import SUFFIXES
     from dynalab.store.paths import OutputPaths
 
     listing = as_list or name is None
@@ -87,7 +91,9 @@ def command(
     if name is not None and not listing and to is None:
         # A mistyped name is said before anything else is asked for.
         check_name(name)
-    path = None if listing else _target(to)
+    if to is None and not listing:
+        raise ConfigError(f"--to FILE is missing: a name that ends in {', '.join(SUFFIXES)}")
+    path = None if to is None or listing else target(to, force, [*SUFFIXES])
     size = inches("--width", width), inches("--height", height)
     if metrics and not listing and name not in OF_METRICS:
         raise ConfigError(f"--metric: chooses the curves of {listed([*OF_METRICS])}, not of {name}")
@@ -143,21 +149,6 @@ def inches(option: str, text: str | None) -> float | None:
             f"{option} {text}: expected a length such as 3.25in, in {listed([*UNITS])}, from {LEAST:g}in to {MOST:g}in"
         )
     return value
-
-
-def _target(to: str | None) -> Path:
-    from dynalab.show.save import SUFFIXES
-
-    if to is None:
-        raise ConfigError(f"--to FILE is missing: a name that ends in {', '.join(SUFFIXES)}")
-    path = user_path(to)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            f"--to {to}: unknown format {path.suffix or '(no suffix)'}; legal: {', '.join(SUFFIXES)}"
-        )
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--to {to}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}")
-    return path
 
 
 def _of_runs(about: Asked, runs: Sequence[str]) -> Asked:

@@ -9,11 +9,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dynalab.config.places import user_path
 from dynalab.config.seeds import format_seeds
+from dynalab.core.errors import ConfigError
 from dynalab.core.tables import aligned
 from dynalab.core.words import clean as clean
 from dynalab.core.words import count
@@ -74,6 +77,37 @@ def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return command
+
+
+def to_options(about: str, *, required: bool = False) -> Callable[[F], F]:
+    """Add --to, which `target` makes a path of, and --force."""
+
+    def add(function: F) -> F:
+        function = click.option("--force", is_flag=True, help="Write over a file that is there.")(function)
+        return click.option("--to", required=required, metavar="FILE", help=about)(function)
+
+    return add
+
+
+def target(to: str, force: bool, suffixes: Sequence[str] = ()) -> Path:
+    """Return where `--to` writes: the one way in which commands find a place for a file of the user's.
+
+    Raises:
+        ConfigError: Its suffix is none of those that there are, its folder does not exist, a folder or a device is
+            there, or a file and not `--force`.
+    """
+    path = user_path(to)
+    # Of a name that is a suffix alone, as .csv, no format is known.
+    if suffixes and not path.name[1:].lower().endswith(tuple(suffixes)):
+        found = path.suffix or "(no suffix)"
+        raise ConfigError(f"--to {to}: unknown format {found}; legal: {', '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--to {to}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--to {to}: no file that can be written over is there")
+    if os.path.lexists(path) and not force:
+        raise ConfigError(f"--to {to}: a file is there; --force writes over it")
+    return path
 
 
 def quiet_option(function: F) -> F:

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from dynalab.cli.options import echo, emit_json, filter_options, note, result_options, warn
+from dynalab.cli.options import (
+    echo,
+    emit_json,
+    filter_options,
+    note,
+    result_options,
+    target,
+    to_options,
+    warn,
+)
 from dynalab.config.places import outputs_root, typed, user_path
 from dynalab.store.find import select
 from dynalab.store.stored import StoredEnsemble
@@ -19,10 +28,16 @@ _LARGE = 10e9
 @click.command("archive")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
 @filter_options
-@click.option("--to", required=True, metavar="FILE", help="Where: a name that ends in .tar.gz.")
+@to_options("Where: a name that ends in .tar.gz.", required=True)
 @result_options
 def archive_runs(
-    refs: tuple[str, ...], filter_text: str | None, forks: bool, to: str, as_json: bool, outputs: str | None
+    refs: tuple[str, ...],
+    filter_text: str | None,
+    forks: bool,
+    to: str,
+    force: bool,
+    as_json: bool,
+    outputs: str | None,
 ) -> int:
     """Put ensembles, with what is about them, into one file.
 
@@ -33,9 +48,9 @@ def archive_runs(
     dynalab runs archive cb7150eb3e --to grokking.tar.gz
     dynalab runs archive -f tag=paper --to paper.tar.gz
     """
-    from dynalab.store.archive import write
+    from dynalab.store.archive import SUFFIXES, write
 
-    path, root = user_path(to), outputs_root(outputs)
+    path, root = target(to, force, SUFFIXES), outputs_root(outputs)
     made = write(select(root, refs, filter_text, StoredEnsemble, forks), root, path)
     if as_json:
         emit_json({"path": str(path), **_fields(made), "warnings": made.left})

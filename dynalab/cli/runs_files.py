@@ -15,9 +15,11 @@ from dynalab.cli.options import (
     filter_options,
     note,
     result_options,
+    target,
+    to_options,
     warn,
 )
-from dynalab.config.places import outputs_root, user_path
+from dynalab.config.places import outputs_root
 from dynalab.core.errors import ConfigError, DynalabError
 from dynalab.core.words import count, listed
 from dynalab.store.find import forks_of, readable, select
@@ -34,10 +36,16 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
 @filter_options
-@click.option("--to", required=True, metavar="FILE", help="Where: .csv, .parquet, .jsonl or .npz.")
+@to_options("Where: .csv, .parquet, .jsonl or .npz.", required=True)
 @result_options
 def export_runs(
-    refs: tuple[str, ...], filter_text: str | None, forks: bool, to: str, as_json: bool, outputs: str | None
+    refs: tuple[str, ...],
+    filter_text: str | None,
+    forks: bool,
+    to: str,
+    force: bool,
+    as_json: bool,
+    outputs: str | None,
 ) -> int:
     """Write the rows of runs to one file.
 
@@ -47,11 +55,11 @@ def export_runs(
     dynalab runs export --to runs.csv
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     """
-    from dynalab.store.export import check_target, table, write
+    from dynalab.store.export import SUFFIXES, table, write
     from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
 
-    path = check_target(user_path(to))
+    path = target(to, force, SUFFIXES)
     selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble, forks))
     frame = table(selection)
     write(frame, path)

@@ -70,12 +70,8 @@ def write(selection: Selection[StoredEnsemble], outputs: Path, path: Path) -> Co
     """Write the shards of some runs, and the analyses and reports that are about these ensembles and no others.
 
     Raises:
-        ConfigError: The place cannot be written to.
         StoreError: The disk is full, or all of it is being trained.
     """
-    check_name(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--to {path}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}")
     made, ids = Contents(), [ensemble.id for ensemble, _ in selection]
     with (
         replacing(path) as temporary,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynalab.core.atomic import replacing
-from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.errors import NothingMatched
 from dynalab.store.find import Selection
 from dynalab.store.reader import Ensemble
 
@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".npz")
-
-
-def check_target(path: Path) -> Path:
-    """Return where to write.
-
-    Raises:
-        ConfigError: Its suffix names no format, it is a folder, or its folder does not exist.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            f"--to {path}: unknown format {path.suffix or '(no suffix)'}; legal: {', '.join(SUFFIXES)}"
-        )
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--to {path}: {'a folder' if path.is_dir() else f'{path.parent} is no folder'}")
-    return path
 
 
 def table(selection: Selection[Ensemble]) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def _export(options: Options) -> Iterator[Row]:
         outputs = Path(folder, "outputs")
         store_long(outputs, ensembles, runs, rows)
         options.say(what)
-        words = ("runs", "export", "@all", "--to", f"{folder}/all.parquet")
+        words = ("runs", "export", "@all", "--force", "--to", f"{folder}/all.parquet")
         cpu, told = measured(words, outputs, options.pairs)
         bar = None if options.quick else EXPORT_SECONDS
         yield Row(f"{what}, CPU seconds", "a second", cpu, bar, False, told)
