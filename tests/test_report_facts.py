@@ -139,6 +139,8 @@ def test_the_facts_of_a_training():
     later = facts([stored_run(0, attempts=[one]), stored_run(1, attempts=[two])])
     assert later["trained"] == "2026-01-02 03:00:00 UTC to 2026-01-02 04:00:00 UTC"
     assert later["training time"] == "2 min, summed over the workers"
+    coded = facts([stored_run(0, attempts=[{"code": [{"name": "mine", "commit": "0123456789abcdef"}]}])])
+    assert coded["code"] == Cell("mine at commit 0123456789ab")
 
 
 @pytest.mark.parametrize(

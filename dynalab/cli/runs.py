@@ -29,6 +29,7 @@ from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched, StoreError
 from dynalab.core.words import count
+from dynalab.store.code import codes
 from dynalab.store.filters import ordered
 from dynalab.store.find import Selection, forks_of, orphaned, readable, select
 from dynalab.store.paths import OutputPaths
@@ -260,6 +261,7 @@ def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
 
     shards = {run.shard.root: run for run in runs}
     steps = max((run.requested_steps for run in runs), default=None)
+    attempts = [attempt for run in shards.values() for attempt in run.record.attempts]
     return {
         "id": ensemble.id,
         "task": ensemble.task,
@@ -267,6 +269,7 @@ def _document(ensemble: Ensemble, runs: list[StoredRun]) -> dict[str, Any]:
         "command": _command(ensemble, runs),
         "config": shown_stored(ensemble.config, steps, search_path()),
         "metrics": ensemble.columns(),
+        "code": [item.line for item in codes(ensemble.paths, attempts)],
         "runs": [run_json(ensemble, run) for run in runs],
         "shards": [
             {

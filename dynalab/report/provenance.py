@@ -23,6 +23,7 @@ from dynalab.report.blocks import Section
 from dynalab.report.choice import analyze_command
 from dynalab.report.gather import Shown
 from dynalab.show.blocks import Block, Cell, Code, Say, Table
+from dynalab.store.code import codes
 from dynalab.store.read import read_yaml
 from dynalab.store.reader import Ensemble, StoredRun
 from dynalab.training.shown import shown_stored
@@ -193,6 +194,9 @@ def _facts(shown: Shown, home: Path) -> list[tuple[str, str | Cell]]:
     )
     if commits:
         facts.append(("commit", listed(list(commits), 6)))
+    for item in codes(shown.ensemble.paths, records):
+        link = os.path.relpath(item.patch, home) if item.patch else ""
+        facts.append(("code", Cell(item.line, link=link)))
     started = min((record["started"] for record in records if record.get("started")), default=None)
     # Not yet, as long as a process is at it, or if the last one was killed.
     last = {run.shard.root: run.record.attempts[-1] for run in shown.runs if run.record.attempts}.values()

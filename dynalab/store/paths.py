@@ -162,6 +162,10 @@ class EnsemblePaths(_Hashed):
         """Return the table that users open: of the evaluation grid, or of another cadence."""
         return self.root / (f"metrics-{cadence}.parquet" if cadence else "metrics.parquet")
 
+    def patch(self, digest: str) -> Path:
+        """Return the file with uncommitted changes of code that trained, by their hash."""
+        return self.root / f"code-{digest}.diff"
+
     def shard(self, name: str) -> ShardPaths:
         """Return a shard's folder by name."""
         return ShardPaths(self.root / name)

@@ -26,6 +26,7 @@ from dynalab.store.names import refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training import compiler
+from dynalab.training.code import code_of
 from dynalab.training.handover import rehearse_way
 from dynalab.training.job import Control, Job
 from dynalab.training.loop import Loop
@@ -169,7 +170,7 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
         if job.anyway:
             shard.plan["compiled"] = made
     torch.set_num_threads(threads)
-    attempt = {**provenance(device), "threads": threads}
+    attempt = {**provenance(device), **code_of(paths.ensemble, job.folders), "threads": threads}
     attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}
     attempt |= {**_card(device), "argv": list(job.argv), "started": _now()}
     shard.attempts.append(attempt)
