@@ -603,7 +603,14 @@ def test_a_real_trial_job_measures_and_one_that_waits_in_vain_ends_with_the_comm
     command = [sys.executable, "-m", "dynalab", "train", *SWEEP]
     whole = ask("sinfo", "--noheader", "--partition=main", "--format=%c").strip("+")
     ask("sbatch", f"--cpus-per-task={whole}", "--output=/dev/null", "--job-name=full", "--wrap=sleep 100")
-    waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    waiting = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a script, they ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until(lambda: "dynalab-" in ask("squeue", "--noheader", "--format=%j"))
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=30)
