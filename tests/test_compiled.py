@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from stored import assert_same, bits, difference, only_ensemble, trained_in_pieces
@@ -20,7 +22,9 @@ from dynalab.core.streams import Streams
 from dynalab.errors import ConfigError
 from dynalab.launch.train import Options
 from dynalab.launch.train import train as launch
+from dynalab.tasks.parity_data import random_bytes
 from dynalab.training import compiler
+from dynalab.training.compiled import Compiled
 from dynalab.training.loop import Loop
 
 pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="no C++ compiler on this machine")
@@ -35,6 +39,11 @@ KNOWN = {
     "square, momentum, decay": [*PARITY, "task.loss=square", *MOMENTUM, "optimizer.weight_decay=0.01"],
     "logistic, nesterov": [*PARITY, "task.loss=logistic", *MOMENTUM, "optimizer.nesterov=true"],
     "dampening, no biases": [*PARITY, *MOMENTUM, "optimizer.dampening=0.5", "model.bias=false"],
+    "bits of several words, noise": [
+        *["task=parity", "task.n=130", "task.k=60", "task.label_noise=0.2", "probes=[weights,gradients]"],
+        *["train.batch_size=70", "model.hidden=[150]", "eval.every=10", "eval.train_size=100"],
+    ],
+    "one neuron": [*PARITY, "model.hidden=[1]"],
     "deep, a sample": [*PARITY, "model.hidden=[7,40,5]", "task.samples=40"],
     "tanh, temperature": [*DIGITS, "model.activation=tanh", "train.temperature=2", *MOMENTUM],
     "cube, adam": [*DIGITS, "model.activation=cube", "optimizer=adam", "optimizer.lr=0.002"],
@@ -123,6 +132,36 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         for name, values in other.items():
             torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-6)
         assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
+
+
+def test_random_bytes_are_numpys():
+    made = Compiled.__new__(Compiled)
+    made._library = ctypes.CDLL(str(compiler.library()))
+    streams = [Streams.from_seed(seed) for seed in (0, 7, 2**32 - 1, 2**40 + 3, 2**127 + 5)]
+    for name, key, size in (("order", 0, 8160), ("noise", 2**31, 13), ("split", 5, 1)):
+        assert np.array_equal(
+            made.random_bytes(streams, name, key, size), random_bytes(streams, name, key, size)
+        )
+    (large,) = made.random_bytes([Streams.from_seed(2**128)], "order", 3, 21)
+    assert large[:21].tobytes() == Streams.from_seed(2**128).numpy("order", 3).bytes(21)
+
+
+@pytest.mark.parametrize("more", [[], [*MOMENTUM, "optimizer.weight_decay=0.01"]], ids=["rests", "moves on"])
+def test_examples_without_a_gradient_are_left_out_as_if_they_were_not(more, one_thread):
+    """With a wide margin few examples have a gradient, in some batches none; momentum and decay move weights on."""
+    words = [*PARITY, "task.k=1", *more, "optimizer.lr=0.3"]
+    ours, plain = (loop(words, compile=own) for own in (True, False))
+    nothing = []
+    while plain.step < 60:
+        plain.update()
+        nothing.append(bool((plain._losses._last == 0).any()))
+        if plain.step == 4:
+            ours.load(4, *({name: x.clone() for name, x in own.items()} for own in plain.tensors(3)))
+        while 4 <= ours.step < plain.step:
+            ours.advance(plain.step)
+    assert any(nothing[4:]) and not all(nothing[4:])
+    for one, other in zip(ours.params, plain.params, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_the_first_of_the_largest_outputs_counts(one_thread):

@@ -5,7 +5,7 @@ Every tensor here carries the seeds of a shard on axis 0 (S), since a shard trai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,13 +26,37 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Bits:
+    """Batches of S seeds, one behind the other, as bits: inputs are signs, labels products of them."""
+
+    # Shape (S, bytes), uint8, the highest bit of a byte first; 0 is +1, 1 is -1. 8 bytes follow those that count.
+    packed: Tensor
+    size: int  # Number of examples of one seed in a batch, B.
+    n: int  # Inputs of one example.
+    k: int  # Of how many, the first, the label is the product.
+    first: int = 0  # The place of the first bit.
+    count: int = 1  # Number of batches.
+    flips: Tensor | None = None  # Shape (S, count B), bool: whether a label is turned over.
+
+
+@dataclass(frozen=True)
 class Batch:
     """Examples of S seeds side by side."""
 
     inputs: Tensor  # Shape (S, B, ...).
     targets: Tensor  # Shape (S, B, ...).
+    bits: Bits | None = field(default=None, kw_only=True)  # The same, where they are known as bits.
 
     @property
     def size(self) -> int:
         """Number of examples of one seed, B."""
         return self.targets.shape[1]
+
+    def part(self, first: int, last: int) -> Batch:
+        """Return the examples `first` to `last` - 1 of every seed, views."""
+        own = self.bits
+        if own is not None:
+            flips = None if own.flips is None else own.flips[:, first:last]
+            size = len(range(*slice(first, last).indices(self.size)))
+            own = replace(own, size=size, first=own.first + first * own.n, flips=flips)
+        return Batch(self.inputs[:, first:last], self.targets[:, first:last], bits=own)

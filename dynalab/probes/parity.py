@@ -74,11 +74,11 @@ class ParityProgress:
         assert state.initial is not None
         now = next(matrices(state.params, self.first)).to(torch.float64)
         moved = now - next(matrices(state.initial, self.first)).to(torch.float64)
-        size = moved.abs()
+        largest = moved.abs().amax(1)
         relevant, other = moved[..., : self.k], moved[..., self.k :]
-        result = {"parity_movement": size.amax((1, 2)), "parity_relevant": size[..., : self.k].amax((1, 2))}
+        result = {"parity_movement": largest.amax(1), "parity_relevant": largest[:, : self.k].amax(1)}
         if other.shape[2]:
-            result["parity_irrelevant"] = size[..., self.k :].amax((1, 2))
+            result["parity_irrelevant"] = largest[:, self.k :].amax(1)
             ratio = _rms(relevant) / _rms(other)
             result["parity_separation"] = ratio.masked_fill(~ratio.isfinite(), torch.nan)
         if self.coefficients is not None:

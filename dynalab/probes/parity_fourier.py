@@ -71,11 +71,12 @@ def relu(params: Mapping[str, Tensor], sets: Tensor) -> Tensor:
     density = torch.exp(-0.5 * ratio * ratio) / math.sqrt(2.0 * math.pi)
     slope = (-1.0) ** k * _hermite(k - 2, ratio) * density / scale ** (k - 1)
     outer = params["layers.1.weight"].detach().to(torch.float64)[:, 0] * slope
-    product = weight[..., sets[:, 0]]
-    for column in sets.unbind(1)[1:]:
-        product = product * weight[..., column]
     # A run's own (m, h) times (h,): the sum over neurons is along the innermost axis.
-    return (product.transpose(1, 2).contiguous() * outer[:, None]).sum(2)
+    turned = weight.transpose(1, 2).contiguous()
+    product = turned[:, sets[:, 0]]
+    for column in sets.unbind(1)[1:]:
+        product.mul_(turned[:, column])
+    return product.mul_(outer[:, None]).sum(2)
 
 
 def _hermite(order: int, x: Tensor) -> Tensor:

@@ -10,16 +10,18 @@ seeds in lockstep. Nothing may reduce over that axis: a seed's numbers must not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from dynalab.core.batch import Batch as Batch
+from dynalab.core.batch import Bits
 from dynalab.core.batch import InputSpec as InputSpec
 from dynalab.core.columns import Column as Column
 from dynalab.core.columns import Columns as Columns
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
@@ -72,7 +74,7 @@ class First:
         return [self._first(batch) for batch in self.data.eval_batches(split)[:1]]
 
     def _first(self, batch: Batch) -> Batch:
-        return Batch(batch.inputs[:, : self.examples], batch.targets[:, : self.examples])
+        return batch.part(0, self.examples)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,28 @@ class Fewer:
         return batches if split != "train" else first(batches, self.most)
 
 
+@runtime_checkable
+class BitData(Protocol):
+    """Data whose training batches are known as bits, on a CPU.
+
+    Attributes:
+        random_bytes: Draws of a stream of every run, by its name and a key, so many bytes: (S, bytes and more), uint8.
+    """
+
+    random_bytes: Callable[[Sequence[Streams], str, int, int], np.ndarray]
+
+    def train_bits(self, step: int, count: int) -> Sequence[Bits]:
+        """Return the batches of the next `count` updates from a step on."""
+        ...
+
+
+def bits_of(data: TaskData) -> BitData | None:
+    """Return the data whose training batches these are, where they are known as bits."""
+    while isinstance(data, Fewer):
+        data = data.data
+    return data if isinstance(data, BitData) else None
+
+
 def first(batches: Sequence[Batch], examples: int) -> Sequence[Batch]:
     """Return the first so many examples of each run, in the batches that they are in.
 
@@ -103,7 +127,7 @@ def first(batches: Sequence[Batch], examples: int) -> Sequence[Batch]:
     for batch in batches:
         if examples <= 0:
             break
-        kept.append(Batch(batch.inputs[:, :examples], batch.targets[:, :examples]))
+        kept.append(batch.part(0, examples))
         examples -= batch.size
     return kept
 

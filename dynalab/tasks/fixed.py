@@ -93,7 +93,4 @@ def chunks(examples: Batch, size: int | None, chunk: int) -> list[Batch]:
     n = examples.size if size is None else min(size, examples.size)
     pieces = -(-n // chunk)
     edges = [n * i // pieces for i in range(pieces + 1)] if pieces else []
-    return [
-        Batch(examples.inputs[:, first:last], examples.targets[:, first:last])
-        for first, last in pairwise(edges)
-    ]
+    return [examples.part(first, last) for first, last in pairwise(edges)]

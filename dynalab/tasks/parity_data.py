@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.core.batch import Batch
+from dynalab.core.batch import Batch, Bits
 from dynalab.core.devices import to_device
 from dynalab.core.streams import Streams
 from dynalab.tasks.ahead import Ahead
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # from follows from them, so they may depend on the sizes of one run but never on the number of runs.
 BLOCK_ENTRIES = 1 << 16
 BLOCK_STEPS = 256
+# Bytes behind the bits, so that whole words can be read.
+PADDING = 8
 # The numbers that the bits of a byte stand for, the first of which is its highest: 0 is +1, 1 is -1.
 _SIGNS = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 
@@ -50,7 +53,18 @@ def examples(
         odd = odd ^ np.stack(flips)
     # Bits go to the device, and are 1 - 2 b there while numbers are a byte long.
     parts = (to_device(torch.from_numpy(part), device).view(torch.int8) for part in (np.stack(bits), odd))
-    return Batch(*((1 - 2 * part).to(torch.float32) for part in parts))
+    packed = np.stack([np.pad(np.packbits(rows), (0, PADDING)) for rows in bits])
+    turned = None if flips is None else torch.from_numpy(np.stack(flips)).to(torch.bool)
+    own = Bits(torch.from_numpy(packed), odd.shape[1], bits[0].shape[1], k, flips=turned)
+    return Batch(*((1 - 2 * part).to(torch.float32) for part in parts), bits=own)
+
+
+def random_bytes(streams: Sequence[Streams], name: str, key: int, size: int) -> np.ndarray:
+    """Return bytes that a draw of a stream of every run gives, (S, size + PADDING)."""
+    out = np.zeros((len(streams), size + PADDING), np.uint8)
+    for own, stream in zip(out, streams, strict=True):
+        own[:size] = np.frombuffer(stream.numpy(name, key).bytes(size), np.uint8)
+    return out
 
 
 class FreshData:
@@ -59,6 +73,10 @@ class FreshData:
     Block b of a run, a few dozen steps (`block`), comes from the draw `order`, b of its streams and its label noise
     from `noise`, b; one block is held. So memory does not grow with the number of steps, and a batch is a function of
     the step alone.
+
+    Attributes:
+        block: Steps that a draw serves.
+        random_bytes: As the function of this name.
     """
 
     def __init__(
@@ -76,7 +94,9 @@ class FreshData:
         self._n, self._k, self._batch_size = config.n, config.k, batch_size
         self._noise, self._device = config.label_noise, device
         self._eval = {"train": chunks(train, None, CHUNK), "test": chunks(test, None, CHUNK)}
+        self.random_bytes = random_bytes
         self._held, self._batches = -1, list[Batch]()
+        self._held_bits, self._bits = -1, train.bits
         # A card unpacks bits as fast as it reads them, and the way there is narrow.
         self._packed = Ahead(self._draw_packed, device, self._unpacked) if device.type == "cuda" else None
 
@@ -91,9 +111,36 @@ class FreshData:
             self._held = block
         return self._batches[place]
 
+    def train_bits(self, step: int, count: int) -> Sequence[Bits]:
+        """Return the batches of the next `count` updates from a step on, on a CPU."""
+        found = []
+        while count:
+            block, place = divmod(step, self.block)
+            if block != self._held_bits:
+                self._held_bits, self._bits = block, self._drawn_bits(block)
+            assert self._bits is not None
+            among, rows = min(count, self.block - place), place * self._batch_size
+            flips = self._bits.flips
+            flips = None if flips is None else flips[:, rows : rows + among * self._batch_size]
+            found.append(replace(self._bits, first=rows * self._n, count=among, flips=flips))
+            step, count = step + among, count - among
+        return found
+
     def eval_batches(self, split: str) -> Sequence[Batch]:
         """Return the examples of `train` or `test` in chunks, the same objects at every call."""
         return self._eval[split]
+
+    def _drawn_bits(self, block: int) -> Bits:
+        """Draw a block, eight bits a byte, and where there is label noise flips."""
+        size = -(-self.block * self._batch_size * self._n // 8)
+        packed = torch.from_numpy(self.random_bytes(self._streams, "order", block, size))
+        flips = torch.from_numpy(np.stack(self._flips(block))) if self._noise else None
+        return Bits(packed, self._batch_size, self._n, self._k, flips=flips)
+
+    def _flips(self, block: int) -> list[np.ndarray]:
+        """Draw which labels of every run are turned over."""
+        count = self.block * self._batch_size
+        return [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
 
     def _draw(self, block: int) -> tuple[Tensor, Tensor]:
         """Return the inputs, (steps, S, B, n), and the targets, (steps, S, B), of a block."""
@@ -110,8 +157,7 @@ class FreshData:
             np.multiply, (rows[:, :, place] for place in range(1, self._k)), rows[:, :, 0].copy()
         )
         if self._noise:
-            flips = [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
-            np.negative(targets, out=targets, where=np.stack(flips))
+            np.negative(targets, out=targets, where=np.stack(self._flips(block)))
         # A run's batch is one piece of memory.
         shape = (len(self._streams), self.block, self._batch_size)
         drawn = torch.from_numpy(rows).view(*shape, self._n), torch.from_numpy(targets).view(shape)
@@ -119,14 +165,8 @@ class FreshData:
 
     def _draw_packed(self, block: int) -> list[Tensor]:
         """Draw a block, on the host: bits, eight a byte, (S, bytes), and where there is label noise flips (S, N)."""
-        count = self.block * self._batch_size
-        size = -(-count * self._n // 8)
-        bits = [np.frombuffer(s.numpy("order", block).bytes(size), np.uint8) for s in self._streams]
-        found = [torch.from_numpy(np.stack(bits))]
-        if self._noise:
-            flips = [stream.numpy("noise", block).random(count) < self._noise for stream in self._streams]
-            found.append(torch.from_numpy(np.stack(flips)))
-        return found
+        drawn = self._drawn_bits(block)
+        return [drawn.packed] if drawn.flips is None else [drawn.packed, drawn.flips]
 
     def _unpacked(self, drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return of what `_draw_packed` drew what `_draw` returns."""

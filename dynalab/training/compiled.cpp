@@ -4,8 +4,12 @@
 // the whole block, and are copied back. Examples go through in pieces of ROWS, so that what the layers make of them
 // stays there as well. What a run comes to does not depend on any other, nor on where its numbers lie.
 //
-// Layers are numbered from 0; layer i takes acts[i] (rows, ld(in)) to pres[i + 1] (rows, ld(out)), by weights (out, in).
-// Rows of every matrix are `ld` entries apart, whole vectors, zero behind their last column.
+// Layers are numbered from 0; layer i takes acts[i] (rows, ld(in)) to pres[i + 1] (rows, ld(out)), by weights (out, in);
+// the first layer's are held as (in, out), for nothing needs the others. Rows of every matrix are `ld` entries apart,
+// whole vectors, zero behind their last column.
+//
+// Inputs that are signs come as bits. A layer then adds up, of every GROUP inputs, one of the 2^GROUP sums of their
+// weights, which are made once an update: a third of the additions.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -26,7 +30,7 @@ typedef float Vec __attribute__((vector_size(V * sizeof(float)), aligned(4), may
 typedef int32_t Ints __attribute__((vector_size(V * sizeof(float)), aligned(4), may_alias));
 #define UNROLL _Pragma("GCC unroll 16")
 
-constexpr Size ROWS = 64, LAYERS = 16;
+constexpr Size ROWS = 64, LAYERS = 16, GROUP = 3, SUMS = 1 << GROUP, WIDE = 8;
 enum First { DENSE, PAIRS };
 enum Activation { RELU, TANH, SQUARE, CUBE };
 enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY };
@@ -34,7 +38,8 @@ enum Optimizer { SGD, ADAM, ADAMW };
 
 // One parameter of all runs; mirrored in compiled.py.
 struct Param {
-  float *weights, *moments[3], *gradients; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
+  float *weights, *moments[3]; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
+  float *gradients, *previous; // of the last update, and the weights before it; null where not asked
   float *const *averages;                  // (slots), (S, rows, cols) each
   double decay;
   Size rows, cols;
@@ -42,9 +47,12 @@ struct Param {
 };
 
 struct Batch {
-  const void *inputs, *targets; // float (B, in), or symbols (B, 2); float (B,), or labels (B,)
+  const void *inputs, *targets; // float (B, in), or symbols (B, 2), or bits; float (B,), or labels (B,)
   uint8_t *right; // of an evaluation, (S, B): whether an output is the label's, or has its sign; null where not asked
   Size size, input_run, input_row, target_run, target_row; // entries from run to run and from row to row
+  // Of bits, the highest of a byte first, 0 is +1 and 1 is -1: the place of the first one, and of how many a row's
+  // label is the product, turned over where `targets`, bytes here, are not null and say so; 0 where inputs are none.
+  Size bit, relevant;
   double rate;
 };
 
@@ -75,6 +83,14 @@ static inline void store(float *p, Vec v) { *(Vec *)p = v; }
 static inline Size within(Size place, Size count) {
   if ((uint64_t)place >= (uint64_t)count) throw std::out_of_range("");
   return place;
+}
+static inline uint64_t following(const uint8_t *bits, Size place) { // 57 bits at least, the first the highest
+  uint64_t word;
+  std::memcpy(&word, bits + place / 8, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  word = __builtin_bswap64(word);
+#endif
+  return word << place % 8;
 }
 static inline float sum(Vec v) {
   float total = 0;
@@ -211,7 +227,7 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
 // in an evaluation says instead which are right, and how many.
 template <bool TRAINS>
 static double lowered(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
-                      Size first, Size &count) {
+                      Size first, const float *signs, Size &count) {
   const float share = (float)(1.0 / batch.size), heat = (float)(1.0 / w.temperature);
   uint8_t *right = TRAINS || !batch.right ? nullptr : batch.right + run * batch.size + first;
   double total = 0;
@@ -252,7 +268,7 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
   }
   const float *targets = (const float *)batch.targets + run * batch.target_run + first * batch.target_row;
   for (Size r = 0; r < rows; r++, out += ld) {
-    const float target = targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
+    const float target = batch.relevant ? signs[r] : targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
     if (!TRAINS) {
       count += margin > 0;
       if (right) right[r] = margin > 0;
@@ -270,18 +286,21 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
       gradient = TRAINS ? std::expm1(-surprisal) * target : 0;
       total += surprisal;
     }
-    if (TRAINS) out[0] = gradient * share * heat;
+    // What overflowed goes on as it would in a product with 0.
+    if (TRAINS) out[0] = std::isfinite(out[0]) ? gradient * share * heat : NAN;
   }
   return total;
 }
 
 namespace {
 
-// A parameter of one run, in lines of whole vectors.
+// A parameter of one run, in lines of whole vectors; (cols, rows) where it is flipped.
 struct Own {
   Size rows, cols, ld;
-  float *weights, *gradients, *moments[3], *turned; // turned: (cols, whole(rows))
+  bool flipped;
+  float *weights, *gradients, *moments[3], *turned; // turned: (in, whole(out)), the weights themselves where flipped
   float *average;                                   // of a single slot
+  Size size() const { return (flipped ? cols : rows) * ld; }
 };
 
 struct Memory {
@@ -298,15 +317,25 @@ struct Memory {
   }
 };
 
-void copy_in(float *to, Size ld, const float *from, Size rows, Size cols) {
-  for (Size r = 0; r < rows; r++) {
-    std::memcpy(to + r * ld, from + r * cols, cols * sizeof(float));
+void copy_in(const Own &o, float *to, const float *from) {
+  if (o.flipped) {
+    for (Size r = 0; r < o.rows; r++)
+      for (Size c = 0; c < o.cols; c++) to[c * o.ld + r] = from[r * o.cols + c];
+    for (Size c = 0; c < o.cols; c++) std::memset(to + c * o.ld + o.rows, 0, (o.ld - o.rows) * sizeof(float));
+    return;
+  }
+  for (Size r = 0; r < o.rows; r++) {
+    std::memcpy(to + r * o.ld, from + r * o.cols, o.cols * sizeof(float));
     // A run that diverged leaves NaN behind the last column, too.
-    std::memset(to + r * ld + cols, 0, (ld - cols) * sizeof(float));
+    std::memset(to + r * o.ld + o.cols, 0, (o.ld - o.cols) * sizeof(float));
   }
 }
-void copy_out(float *to, const float *from, Size ld, Size rows, Size cols) {
-  for (Size r = 0; r < rows; r++) std::memcpy(to + r * cols, from + r * ld, cols * sizeof(float));
+void copy_out(const Own &o, float *to, const float *from) {
+  if (o.flipped)
+    for (Size r = 0; r < o.rows; r++)
+      for (Size c = 0; c < o.cols; c++) to[r * o.cols + c] = from[c * o.ld + r];
+  else
+    for (Size r = 0; r < o.rows; r++) std::memcpy(to + r * o.cols, from + r * o.ld, o.cols * sizeof(float));
 }
 
 // As torch's lerp: from the nearer end.
@@ -330,22 +359,29 @@ struct Net {
   std::vector<Own> own;
   Size widths[LAYERS + 1]; // of acts[i]
   float *pres[LAYERS + 1], *acts[LAYERS + 1], *error[2];
+  float *tables = nullptr; // of the first layer: chunks of WIDE vectors, (groups, SUMS, chunk) each
+  float *flat;             // a run's weights as they lie outside, of the largest
+  float signs[ROWS];       // the labels of bits
+  Size live[ROWS];
 
   explicit Net(const Work &w) : w(w) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
-      Own o{p.rows, p.cols, whole(p.cols), nullptr, nullptr, {}, nullptr, nullptr};
-      o.weights = memory.floats(o.rows * o.ld);
-      o.gradients = memory.floats(o.rows * o.ld);
-      for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.rows * o.ld) : nullptr;
-      if (w.takes && w.slots == 1) o.average = memory.floats(o.rows * o.ld);
+      const bool flipped = w.first == DENSE && i == w.weights[0] && p.rows > 1;
+      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr};
+      o.weights = memory.floats(o.size());
+      o.gradients = memory.floats(o.size());
+      for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
+      if (w.takes && w.slots == 1) o.average = memory.floats(o.size());
       own.push_back(o);
     }
-    Size widest = 0;
+    Size widest = 0, largest = 0;
+    for (const Own &o : own) largest = largest > o.size() ? largest : o.size();
+    flat = memory.floats(largest);
     for (Size i = 0; i <= w.layers; i++) {
       if (i < w.layers) {
         Own &o = own[w.weights[i]];
-        o.turned = memory.floats(o.cols * whole(o.rows));
+        o.turned = o.flipped ? o.weights : memory.floats(o.cols * whole(o.rows));
         widths[i] = o.cols;
       } else
         widths[i] = own[w.weights[i - 1]].rows;
@@ -355,8 +391,96 @@ struct Net {
       const bool apart = w.activation == SQUARE || w.activation == CUBE;
       pres[i] = apart ? memory.floats(ROWS * whole(widths[i])) : acts[i];
     }
+    bool bits = false;
+    for (Size step = 0; step < w.steps; step++) bits = bits || w.batches[step].relevant;
+    if (bits && own[w.weights[0]].flipped) tables = memory.floats(groups() * SUMS * whole(widths[1]));
     error[0] = memory.floats(ROWS * widest);
     error[1] = memory.floats(ROWS * widest);
+  }
+
+  Size groups() const { return (widths[0] + GROUP - 1) / GROUP; }
+
+  // Of every group of inputs, the sums of their weights by sign: the first sign is the highest bit of a sum's place.
+  void tabulate() {
+    const Own &o = own[w.weights[0]];
+    float *to = tables;
+    for (Size j = 0; j < o.ld; j += WIDE * V) {
+      const Size chunk = o.ld - j < WIDE * V ? o.ld - j : WIDE * V;
+      for (Size g = 0; g < groups(); g++, to += SUMS * chunk)
+        for (Size k = 0; k < chunk; k += V) {
+          Vec x[GROUP];
+          UNROLL for (Size i = 0; i < GROUP; i++)
+            x[i] = g * GROUP + i < o.cols ? load(o.weights + (g * GROUP + i) * o.ld + j + k) : Vec{};
+          const Vec found[4] = {x[0] + x[1] + x[2], x[0] + x[1] - x[2], x[0] - x[1] + x[2], x[0] - x[1] - x[2]};
+          UNROLL for (Size i = 0; i < 4; i++) {
+            store(to + i * chunk + k, found[i]);
+            store(to + (SUMS - 1 - i) * chunk + k, -found[i]);
+          }
+        }
+    }
+  }
+
+  // Columns j to j + N V of the first layer's outputs, out of the sums in `table`.
+  template <int N>
+  void looked_up(const uint8_t *bits, Size place, Size rows, const float *table, Size j, const float *bias) {
+    const Size ld = whole(widths[1]), count = groups();
+    Vec start[N];
+    UNROLL for (int i = 0; i < N; i++) start[i] = bias ? load(bias + j + i * V) : Vec{};
+    for (Size r = 0; r < rows; r++, place += widths[0]) {
+      Vec c[N];
+      UNROLL for (int i = 0; i < N; i++) c[i] = start[i];
+      const float *at = table;
+      for (Size g = 0; g < count;) {
+        uint64_t word = following(bits, place + g * GROUP);
+        const Size last = count < g + 57 / GROUP ? count : g + 57 / GROUP;
+        for (; g < last; g++, word <<= GROUP, at += SUMS * N * V) {
+          const float *row = at + (word >> (64 - GROUP)) * (N * V);
+          UNROLL for (int i = 0; i < N; i++) c[i] += load(row + i * V);
+        }
+      }
+      UNROLL for (int i = 0; i < N; i++) store(pres[1] + r * ld + j + i * V, c[i]);
+    }
+  }
+
+  void look_up(const uint8_t *bits, Size place, Size rows, const float *bias) {
+    const Size ld = whole(widths[1]);
+    const float *table = tables;
+    for (Size j = 0; j < ld; j += WIDE * V) {
+      const Size n = ld - j < WIDE * V ? (ld - j) / V : WIDE;
+#define OF(n) case n: looked_up<n>(bits, place, rows, table, j, bias); break;
+      switch (n) { OF(1) OF(2) OF(3) OF(4) OF(5) OF(6) OF(7) OF(8) }
+#undef OF
+      table += groups() * SUMS * n * V;
+    }
+  }
+
+  // One row's inputs out of its bits.
+  void unpack(const uint8_t *bits, Size place, float *to) const {
+    Ints places;
+    for (int i = 0; i < V; i++) places[i] = i;
+    for (Size k = 0; k < widths[0]; k += V) {
+      const Ints word = Ints{} + (int32_t)(following(bits, place + k) >> 32);
+      const Vec signs = (Vec)(((word << places) & INT32_MIN) | 0x3F800000);
+      store(to + k, places < (int32_t)(widths[0] - k) ? signs : Vec{});
+    }
+  }
+
+  const uint8_t *bits_of(const Batch &batch, Size run) const {
+    return (const uint8_t *)batch.inputs + run * batch.input_run;
+  }
+  Size place_of(const Batch &batch, Size row) const { return batch.bit + row * widths[0]; }
+
+  void label(const Batch &batch, Size run, Size first, Size rows) {
+    const uint8_t *bits = bits_of(batch, run), *turned = (const uint8_t *)batch.targets;
+    if (turned) turned += run * batch.target_run + first * batch.target_row;
+    for (Size r = 0; r < rows; r++) {
+      bool odd = turned && turned[r * batch.target_row];
+      for (Size k = 0; k < batch.relevant; k += 57) {
+        const Size left = batch.relevant - k < 57 ? batch.relevant - k : 57;
+        odd ^= __builtin_parityll(following(bits, place_of(batch, first + r) + k) >> (64 - left));
+      }
+      signs[r] = odd ? -1 : 1;
+    }
   }
 
   const int64_t *pairs(const Batch &batch, Size run, Size first) const {
@@ -381,6 +505,10 @@ struct Net {
           store(acts[0] + r * ld + k, activated(w.activation, x));
         }
       }
+    } else if (batch.relevant) {
+      label(batch, run, first, rows);
+      for (Size r = 0; !tables && r < rows; r++)
+        unpack(bits_of(batch, run), place_of(batch, first + r), acts[0] + r * ld);
     } else {
       const float *from = (const float *)batch.inputs + run * batch.input_run + first * batch.input_row;
       for (Size r = 0; r < rows; r++)
@@ -392,7 +520,9 @@ struct Net {
       const bool last = i + 1 == w.layers;
       const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
       float *to = last ? error[0] : pres[i + 1];
-      if (o.rows == 1) {
+      if (!i && tables && batch.relevant)
+        look_up(bits_of(batch, run), place_of(batch, first), rows, bias);
+      else if (o.rows == 1) {
         for (Size r = 0; r < rows; r += V) {
           Vec square[V];
           for (int j = 0; j < V; j++) {
@@ -410,12 +540,36 @@ struct Net {
     }
   }
 
+  // Leaves out the rows whose outputs have no gradient; returns how many remain.
+  Size sift(const Batch &batch, Size run, Size first, Size rows) {
+    const Size ldo = whole(widths[w.layers]);
+    Size count = 0;
+    for (Size r = 0; r < rows; r++)
+      if (error[0][r * ldo] != 0) live[count++] = r;
+    const bool bits = batch.relevant && tables;
+    for (Size k = 0; k < count; k++) {
+      const Size r = live[k];
+      if (bits) unpack(bits_of(batch, run), place_of(batch, first + r), acts[0] + k * whole(widths[0]));
+      if (r == k) continue;
+      error[0][k * ldo] = error[0][r * ldo];
+      for (Size i = bits; i < w.layers; i++) {
+        const Size ld = whole(widths[i]);
+        std::memcpy(acts[i] + k * ld, acts[i] + r * ld, ld * sizeof(float));
+        if (pres[i] != acts[i]) std::memcpy(pres[i] + k * ld, pres[i] + r * ld, ld * sizeof(float));
+      }
+    }
+    return count;
+  }
+
   void backward(const Batch &batch, Size run, Size first, Size rows) {
     float *incoming = error[0], *outgoing = error[1];
     for (Size i = w.layers - 1; i >= 0; i--) {
       const Own &o = own[w.weights[i]];
       const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
-      product(o.rows, ldi, rows, incoming, 1, ldo, acts[i], ldi, o.gradients, ldi, o.gradients, ldi);
+      if (o.flipped)
+        product(o.cols, ldo, rows, acts[i], 1, ldi, incoming, ldo, o.gradients, ldo, o.gradients, ldo);
+      else
+        product(o.rows, ldi, rows, incoming, 1, ldo, acts[i], ldi, o.gradients, ldi, o.gradients, ldi);
       if (w.biases[i] >= 0) {
         float *to = own[w.biases[i]].gradients;
         for (Size c = 0; c < ldo; c += V) {
@@ -446,16 +600,17 @@ struct Net {
 
   void move(Size step, double rate) {
     const double age = (double)(w.age + step + 1);
-    const float scale = (float)(rate / (1 - std::pow(w.beta1, age)));
-    const float root = (float)std::sqrt(1 - std::pow(w.beta2, age));
+    const bool sgd = w.optimizer == SGD;
+    const float scale = sgd ? 0 : (float)(rate / (1 - std::pow(w.beta1, age)));
+    const float root = sgd ? 0 : (float)std::sqrt(1 - std::pow(w.beta2, age));
     const float b1 = (float)(1 - w.beta1), b2 = (float)w.beta2, rest = (float)(1 - w.beta2), eps = (float)w.eps;
     for (Size i = 0; i < w.count; i++) {
       const Own &o = own[i];
-      const Size n = o.rows * o.ld;
+      const Size n = o.size();
       const float decay = (float)w.params[i].decay, lr = (float)rate;
       float *__restrict p = o.weights, *__restrict g = o.gradients, *__restrict m = o.moments[0],
             *__restrict v = o.moments[1], *__restrict most = o.moments[2];
-      if (w.optimizer == SGD) {
+      if (sgd) {
         const float keep = (float)w.momentum, share = (float)(1 - w.dampening);
         const bool fresh = w.params[i].first && !step;
         for (Size k = 0; k < n; k += V) {
@@ -491,29 +646,32 @@ struct Net {
       const Param &p = w.params[i];
       const Own &o = own[i];
       if (o.average) {
-        approach(o.average, o.weights, o.rows * o.ld, take.share);
+        approach(o.average, o.weights, o.size(), take.share);
         continue;
       }
       float *to = p.averages[take.slot] + run * p.rows * p.cols;
-      for (Size r = 0; r < p.rows; r++) approach(to + r * p.cols, o.weights + r * o.ld, p.cols, take.share);
+      copy_out(o, flat, o.weights);
+      approach(to, flat, p.rows * p.cols, take.share);
     }
   }
 
+  // Makes of the weights what passes read.
   void turn() {
     for (Size i = 0; i < w.layers; i++) {
       const Own &o = own[w.weights[i]];
-      if (o.rows > 1) transposed(o.weights, o.rows, o.cols, o.ld, o.turned, whole(o.rows));
+      if (o.rows > 1 && !o.flipped) transposed(o.weights, o.rows, o.cols, o.ld, o.turned, whole(o.rows));
     }
+    if (tables) tabulate();
   }
 
   void take(Size run) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Size at = run * p.rows * p.cols;
-      copy_in(own[i].weights, own[i].ld, p.weights + at, p.rows, p.cols);
+      copy_in(own[i], own[i].weights, p.weights + at);
       for (int m = 0; m < 3; m++)
-        if (p.moments[m]) copy_in(own[i].moments[m], own[i].ld, p.moments[m] + at, p.rows, p.cols);
-      if (own[i].average) copy_in(own[i].average, own[i].ld, p.averages[0] + at, p.rows, p.cols);
+        if (p.moments[m]) copy_in(own[i], own[i].moments[m], p.moments[m] + at);
+      if (own[i].average) copy_in(own[i], own[i].average, p.averages[0] + at);
     }
   }
 
@@ -527,44 +685,62 @@ struct Net {
       for (Size first = 0; first < batch.size; first += ROWS) {
         const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
         forward(batch, run, first, rows);
-        total += lowered<false>(w, error[0], rows, whole(widths[w.layers]), widths[w.layers], batch, run, first, count);
+        const Size ld = whole(widths[w.layers]);
+        total += lowered<false>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, count);
       }
       w.losses[place * w.runs + run] = (float)(total / batch.size);
       w.shares[place * w.runs + run] = (double)count / batch.size;
     }
   }
 
+  // Whether an update without a gradient leaves all as it is.
+  bool rests() const {
+    for (Size i = 0; i < w.count; i++)
+      if (w.optimizer != SGD || own[i].moments[0] || w.params[i].decay) return false;
+    return true;
+  }
+
   void train(Size run) {
     take(run);
     Size count = 0;
+    const bool still = rests();
+    bool fresh = true, clear = false; // whether weights are new to passes, and gradients are zero
     for (Size step = 0; step < w.steps; step++) {
       const Batch &batch = w.batches[step];
-      for (Own &o : own) std::memset(o.gradients, 0, o.rows * o.ld * sizeof(float));
-      turn();
+      if (!clear)
+        for (Own &o : own) std::memset(o.gradients, 0, o.size() * sizeof(float));
+      clear = true;
+      if (fresh) turn();
       double total = 0;
       for (Size first = 0; first < batch.size; first += ROWS) {
         const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
+        const Size ld = whole(widths[w.layers]);
         forward(batch, run, first, rows);
-        total += lowered<true>(w, error[0], rows, whole(widths[w.layers]), widths[w.layers], batch, run, first, count);
-        backward(batch, run, first, rows);
+        total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, count);
+        const Size among = w.loss == CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
+        if (!among) continue;
+        clear = false;
+        backward(batch, run, first, among);
       }
       w.losses[step * w.runs + run] = (float)(total / batch.size);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
           const Param &p = w.params[i];
-          if (p.gradients)
-            copy_out(p.gradients + run * p.rows * p.cols, own[i].gradients, own[i].ld, p.rows, p.cols);
+          const Size at = run * p.rows * p.cols;
+          if (p.gradients) copy_out(own[i], p.gradients + at, own[i].gradients);
+          if (p.previous) copy_out(own[i], p.previous + at, own[i].weights);
         }
-      if (!w.lost || !w.lost[run]) move(step, batch.rate);
+      fresh = !(w.lost && w.lost[run]) && !(clear && still);
+      if (fresh) move(step, batch.rate);
       if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Size at = run * p.rows * p.cols;
-      copy_out(p.weights + at, own[i].weights, own[i].ld, p.rows, p.cols);
+      copy_out(own[i], p.weights + at, own[i].weights);
       for (int m = 0; m < 3; m++)
-        if (p.moments[m]) copy_out(p.moments[m] + at, own[i].moments[m], own[i].ld, p.rows, p.cols);
-      if (own[i].average) copy_out(p.averages[0] + at, own[i].average, own[i].ld, p.rows, p.cols);
+        if (p.moments[m]) copy_out(own[i], p.moments[m] + at, own[i].moments[m]);
+      if (own[i].average) copy_out(own[i], p.averages[0] + at, own[i].average);
     }
   }
 };
@@ -585,3 +761,50 @@ static int each(const Work *w, void (Net::*does)(Size)) {
 
 extern "C" int update(const Work *w) { return each(w, &Net::train); }
 extern "C" int evaluate(const Work *w) { return each(w, &Net::evaluate); }
+
+// Random bytes, as numpy.random.Generator(PCG64(SeedSequence(entropy, spawn_key=key))).bytes(count) makes them of every
+// run's entropy of four words (O'Neill 2014, 2015; both as NumPy has them).
+extern "C" void draw(Size runs, const uint32_t *entropy, const uint32_t *key, Size keys, Size count, uint8_t *to, Size ld) {
+  for (Size run = 0; run < runs; run++, entropy += 4, to += ld) {
+    uint32_t pool[4], hash = 0x43b0d7e5;
+    const auto hashed = [&hash](uint32_t x) {
+      x ^= hash;
+      hash *= 0x931e8875;
+      x *= hash;
+      return x ^ x >> 16;
+    };
+    const auto mix = [](uint32_t &x, uint32_t y) {
+      x = 0xca01f9dd * x - 0x4973f715 * y;
+      x ^= x >> 16;
+    };
+    for (int i = 0; i < 4; i++) pool[i] = hashed(entropy[i]);
+    for (int from = 0; from < 4; from++)
+      for (int i = 0; i < 4; i++)
+        if (i != from) mix(pool[i], hashed(pool[from]));
+    for (Size k = 0; k < keys; k++)
+      for (int i = 0; i < 4; i++) mix(pool[i], hashed(key[k]));
+    uint32_t words[8];
+    hash = 0x8b51f9dd;
+    for (int i = 0; i < 8; i++) {
+      uint32_t x = pool[i % 4] ^ hash;
+      hash *= 0x58f38ded;
+      x *= hash;
+      words[i] = x ^ x >> 16;
+    }
+    typedef unsigned __int128 Long;
+    const auto wide = [&words](int i) { return (Long)words[i] | (Long)words[i + 1] << 32; };
+    const Long factor = (Long)2549297995355413924u << 64 | 4865540595714422341u;
+    const Long increment = (wide(4) << 64 | wide(6)) << 1 | 1;
+    Long state = (increment + (wide(0) << 64 | wide(2))) * factor + increment;
+    for (Size k = 0; k < count; k += 8) {
+      state = state * factor + increment;
+      const uint64_t folded = (uint64_t)(state >> 64) ^ (uint64_t)state;
+      const int turns = (int)(state >> 122);
+      uint64_t word = folded >> turns | folded << (-turns & 63);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+      word = __builtin_bswap64(word);
+#endif
+      std::memcpy(to + k, &word, count - k < 8 ? count - k : 8);
+    }
+  }
+}

@@ -7,23 +7,26 @@ and AdamW; where a configuration asks for anything else, updates are made as wit
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.core.batch import Batch
+from dynalab.core.batch import Batch, Bits
 from dynalab.core.plugins import by_hand
+from dynalab.core.streams import NAMES, Streams
 from dynalab.models.base import Chain
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import radius
 from dynalab.optim.lines import Lines
 from dynalab.optim.updates import lines_of
 from dynalab.tasks.loss import Loss
+from dynalab.tasks.parity_data import PADDING, random_bytes
 from dynalab.training.averaging import Averaging
 from dynalab.training.compiler import library
 
@@ -38,6 +41,7 @@ class _Param(Structure):
         ("weights", c_void_p),
         ("moments", c_void_p * MOMENTS),
         ("gradients", c_void_p),
+        ("previous", c_void_p),
         ("averages", POINTER(c_void_p)),
         ("decay", c_double),
         ("rows", c_int64),
@@ -52,8 +56,13 @@ class _Batch(Structure):
         ("targets", c_void_p),
         ("right", c_void_p),
         *((name, c_int64) for name in ("size", "input_run", "input_row", "target_run", "target_row")),
+        ("bit", c_int64),
+        ("relevant", c_int64),
         ("rate", c_double),
     ]
+
+
+_BATCH = np.dtype(_Batch)
 
 
 class _Take(Structure):
@@ -72,7 +81,7 @@ class _Work(Structure):
         ("weights", c_int64 * MOST_LAYERS),
         ("biases", c_int64 * MOST_LAYERS),
         ("params", POINTER(_Param)),
-        ("batches", POINTER(_Batch)),
+        ("batches", c_void_p),
         ("losses", c_void_p),
         ("shares", c_void_p),
         ("slots", c_int64),
@@ -180,23 +189,30 @@ class Compiled:
 
     def make(
         self,
-        batches: Sequence[Batch],
+        batches: Sequence[Batch | Bits],
         factors: Sequence[float],
         lost: Tensor | None,
-        gradients: bool,
+        wanted: Collection[str],
         takings: Sequence[Taking] = (),
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
 
         `takings` say what takes in the weights after each.
 
         Returns:
-            The losses (steps, S), and, where they are asked for, the gradients of the last update.
+            The losses (steps, S), and, where they are `wanted`, the `gradients` of the last update and the weights
+            `previous` to it.
         """
-        work, losses = self._work, torch.empty(len(batches), self._work.runs)
-        given = [torch.empty_like(param) for param in self._trained.values()] if gradients else []
+        work, losses = self._work, torch.empty(len(factors), self._work.runs)
+        kept = {
+            what: {
+                name: torch.empty_like(param, requires_grad=False) for name, param in self._trained.items()
+            }
+            for what in ("gradients", "previous")
+            if what in wanted
+        }
         held: list[Lines] = []
-        for place, (param, own) in enumerate(zip(self._trained.values(), self._params, strict=True)):
+        for (name, param), own in zip(self._trained.items(), self._params, strict=True):
             group = next(g for g in self._optimizer.param_groups if any(param is p for p in g["params"]))
             lines = lines_of(self._optimizer, group, param)
             held.append(lines)
@@ -204,24 +220,26 @@ class Compiled:
             for i, moment in enumerate(lines.moments):
                 own.moments[i] = moment.data_ptr()
             own.rows, own.cols = _shape(param)
-            own.gradients = given[place].data_ptr() if given else None
+            own.gradients, own.previous = (
+                kept[what][name].data_ptr() if what in kept else None for what in ("gradients", "previous")
+            )
         steps = [self._optimizer.state[param].get("step") for param in self._trained.values()]
         work.age = 0 if steps[0] is None else int(steps[0].item())
-        work.steps, work.losses = len(batches), losses.data_ptr()
+        work.steps, work.losses = len(factors), losses.data_ptr()
         mask = None if lost is None else lost.to(torch.uint8)
         work.lost = None if mask is None else mask.data_ptr()
-        kept: list[Tensor] = []
-        work.batches = (_Batch * len(batches))(
-            *(self._described(b, x * self._rate, kept) for b, x in zip(batches, factors, strict=True))
-        )
+        alive: list[Tensor] = []
+        described = np.concatenate([self._described(batch, alive) for batch in batches])
+        described["rate"] = np.array(factors) * self._rate
+        work.batches = described.ctypes.data
         self._take(takings)
         _require(self._library.update(ctypes.byref(work)))
         for lines, step in zip(held, steps, strict=True):
             lines.first = False
             if step is not None:
-                step += len(batches)
+                step += len(factors)
         torch.autograd.graph.increment_version([lines.param for lines in held])
-        return losses, given
+        return losses, kept
 
     def _take(self, takings: Sequence[Taking]) -> None:
         """Say what takes in the weights after each update."""
@@ -241,40 +259,66 @@ class Compiled:
 
         To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
         """
-        kept: list[Tensor] = []
-        described = [self._described(batch, 0.0, kept) for batch in batches]
+        alive: list[Tensor] = []
+        described = np.concatenate([self._described(batch, alive) for batch in batches])
         losses = torch.empty(len(batches), self._work.runs)
         shares = torch.empty_like(losses, dtype=torch.float64)
         if correct is not None:
             right = [torch.empty(batch.targets.shape, dtype=torch.bool) for batch in batches]
-            for own, which in zip(described, right, strict=True):
-                own.right = which.data_ptr()
+            described["right"] = [which.data_ptr() for which in right]
             correct += right
         params = (_Param * len(self._params))()
         for own, (name, trained) in zip(params, self._trained.items(), strict=True):
             tensor = weights[name].contiguous()
-            kept.append(tensor)
+            alive.append(tensor)
             own.weights, own.rows, own.cols = tensor.data_ptr(), *_shape(trained)
         work = _Work.from_buffer_copy(self._work)
-        work.steps, work.params, work.batches = len(batches), params, (_Batch * len(batches))(*described)
+        work.steps, work.params, work.batches = len(batches), params, described.ctypes.data
         work.losses, work.shares, work.takes = losses.data_ptr(), shares.data_ptr(), None
         _require(self._library.evaluate(ctypes.byref(work)))
         return losses, shares
 
-    def _described(self, batch: Batch, rate: float, kept: list[Tensor]) -> _Batch:
+    def random_bytes(self, streams: Sequence[Streams], name: str, key: int, size: int) -> np.ndarray:
+        """As `dynalab.tasks.parity_data.random_bytes`, to the bit."""
+        seeds = [getattr(stream, name) for stream in streams]
+        if max(seeds) >> 128:
+            return random_bytes(streams, name, key, size)
+        words = np.frombuffer(b"".join(seed.to_bytes(16, "little") for seed in seeds), "<u4").astype(
+            np.uint32
+        )
+        keys, out = np.array([NAMES[name], key], np.uint32), np.zeros((len(seeds), size + PADDING), np.uint8)
+        self._library.draw(
+            c_int64(len(seeds)),
+            c_void_p(words.ctypes.data),
+            c_void_p(keys.ctypes.data),
+            c_int64(len(keys)),
+            c_int64(size),
+            c_void_p(out.ctypes.data),
+            c_int64(out.shape[1]),
+        )
+        return out
+
+    def _described(self, batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:
+        """Return what the code is told of batches, (count,), whose tensors are kept `alive`."""
+        bits = batch if isinstance(batch, Bits) else batch.bits
+        described = np.zeros(1 if bits is None else bits.count, _BATCH)
+        if bits is not None:
+            described["inputs"], described["input_run"] = bits.packed.data_ptr(), bits.packed.stride(0)
+            described["size"], described["relevant"] = bits.size, bits.k
+            described["bit"] = bits.first + np.arange(bits.count) * bits.size * bits.n
+            if bits.flips is not None:
+                described["target_run"], described["target_row"] = bits.flips.stride()
+                starts = np.arange(bits.count, dtype=np.uint64) * np.uint64(bits.size * bits.flips.stride(1))
+                described["targets"] = np.uint64(bits.flips.data_ptr()) + starts
+            return described
+        assert isinstance(batch, Batch)
         inputs, targets = batch.inputs.flatten(2), batch.targets
         if inputs.stride(2) != 1:
             inputs = inputs.contiguous()
-        kept += (inputs, targets)
-        return _Batch(
-            inputs.data_ptr(),
-            targets.data_ptr(),
-            None,
-            targets.shape[1],
-            *inputs.stride()[:2],
-            *targets.stride(),
-            rate,
-        )
+        alive += (inputs, targets)
+        strides = (*inputs.stride()[:2], *targets.stride())
+        described[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, 0.0)
+        return described
 
 
 def _shape(param: Tensor) -> tuple[int, int]:

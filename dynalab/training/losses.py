@@ -30,22 +30,23 @@ class Losses:
     def __init__(self, width: int, device: torch.device, spikes: Spikes | None) -> None:
         self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
         self._largest = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
-        self._recent: list[Tensor] = []
+        self._recent: list[Tensor] = []  # (n, S) each
         self._last: Tensor | None = None
         self.spikes = spikes
 
     def add(self, losses: Tensor, step: int) -> None:
-        """Take the losses (S,) of the update `step` -> `step + 1`."""
-        if len(self._recent) == _MOST:
+        """Take the losses (S,) of the update `step` -> `step + 1`, or (n, S) of it and those that follow it."""
+        several = losses.view(-1, losses.shape[-1])
+        if sum(map(len, self._recent)) + len(several) > _MOST:
             self.fold(step)
-        self._recent.append(losses)
-        self._last = losses
+        self._recent.append(several)
+        self._last = several[-1]
 
     def fold(self, step: int) -> None:
         """Fold the losses of the last updates, up to `step`, into their maximum and into the step of divergence."""
         if not self._recent:
             return
-        rows = torch.stack(self._recent).to(torch.float64)
+        rows = torch.cat(self._recent).to(torch.float64)
         largest = rows.amax(0)
         self._largest = torch.maximum(self._largest, largest)
         if self.spikes is not None:

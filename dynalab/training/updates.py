@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.core.batch import Batch
+from dynalab.core.batch import Batch, Bits
 from dynalab.core.plugins import blame, by_hand, require
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import Evaluation
@@ -22,7 +22,7 @@ from dynalab.optim.base import evaluated, load_state, state_of
 from dynalab.optim.rates import factor_of, halved
 from dynalab.optim.updates import fuse, make_step
 from dynalab.optim.wrapped import Lookahead
-from dynalab.tasks.base import TaskData
+from dynalab.tasks.base import BitData, TaskData, bits_of
 from dynalab.tasks.loss import Loss
 from dynalab.training.averaging import Averaging
 from dynalab.training.compiled import Compiled, compiled
@@ -96,6 +96,7 @@ class Updates:
             self._after_step = sphere.holding
         self.masks = Masks(trained, self.optimizer)
         self._compiled: Compiled | None = None
+        self._bits: BitData | None = None
         self._averaging: Averaging | None = None
         self.uncompiled: str | None = None
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
@@ -110,6 +111,9 @@ class Updates:
             self.uncompiled = found
             return
         self._compiled, self._averaging = found, averaging
+        self._bits = bits_of(self._data)
+        if self._bits is not None:
+            self._bits.random_bytes = found.random_bytes
         # The pass of an update is no longer one that others can look at.
         self.gradients.shares_pass = False
         if all(by_hand(self._loss.task, "named_loss", plain) for plain in ("metrics", "correct")):
@@ -125,28 +129,22 @@ class Updates:
 
         Weights are averaged there, too.
         """
-        looked_at = {"previous", "gradients", "batch"}.intersection(wanted)
-        if looked_at and count > 1:
-            self.make_block(count - 1, ())
-            count = 1
         assert self._compiled is not None
         steps = range(self.step, self.step + count)
-        batches = [self._data.train_batch(step) for step in steps]
-        previous = None
-        if "previous" in looked_at:
-            previous = {name: param.clone() for name, param in self.evaluated().items()}
+        batches: Sequence[Batch | Bits]
+        if self._bits is not None:
+            batches = self._bits.train_bits(self.step, count)
+        else:
+            batches = [self._data.train_batch(step) for step in steps]
         factors = [self._factor(step) for step in steps]
         takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
-        losses, gradients = self._compiled.make(
-            batches, factors, self.gradients.lost, "gradients" in looked_at, takings
-        )
+        losses, kept = self._compiled.make(batches, factors, self.gradients.lost, wanted, takings)
         self.last = Update(
-            previous,
-            dict(zip(self.stack.trained, gradients, strict=True)) if gradients else None,
-            batches[-1] if "batch" in looked_at else None,
+            {**self.evaluated(), **kept["previous"]} if "previous" in kept else None,
+            kept.get("gradients"),
+            self._data.train_batch(steps[-1]) if "batch" in wanted else None,
         )
-        for step, own in zip(steps, losses, strict=True):
-            self._losses.add(own, step)
+        self._losses.add(losses, self.step)
         self.step += count
         if self.step % BLOCK == 0:
             self.let_go()
