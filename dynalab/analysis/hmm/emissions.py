@@ -31,12 +31,12 @@ import numpy as np
 
 from dynalab.analysis.hmm import covariances as forms
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.frames import LEAST_UNIT, Frames
+from dynalab.analysis.hmm.frames import LEAST_UNIT, MOST_MULTIPLICATIONS, Frames
 
 # Turns between the states' covariances and their common one inside an M-step; the next one goes on from there.
 ROUNDS = 3
-# Frames whose whitened residuals are made at a time: those of 8 states and 14 features lie in the cache.
-BLOCK = 400
+# Most frames whose whitened residuals are made at a time: they lie in the cache.
+BLOCK = 1000
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -207,12 +207,13 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
     """
     n_states, size, _ = emission.weights.shape
     maps, n_frames = emission.maps.reshape(n_states * size, -1), len(frames.levels)
-    white, squares = np.empty((n_states * size, BLOCK)), np.empty((n_states, n_frames))
-    for begin in range(0, n_frames, BLOCK):
-        block = frames.columns[:, begin : begin + BLOCK]
+    width = max(1, min(BLOCK, MOST_MULTIPLICATIONS // maps.size))
+    white, squares = np.empty((n_states * size, width)), np.empty((n_states, n_frames))
+    for begin in range(0, n_frames, width):
+        block = frames.columns[:, begin : begin + width]
         np.matmul(maps, block, out=white[:, : block.shape[1]])
-        parts = white.reshape(n_states, size, BLOCK)[:, :, : block.shape[1]]
-        np.einsum("kmn,kmn->kn", parts, parts, out=squares[:, begin : begin + BLOCK])
+        parts = white.reshape(n_states, size, width)[:, :, : block.shape[1]]
+        np.einsum("kmn,kmn->kn", parts, parts, out=squares[:, begin : begin + width])
     squares += (emission.factors[1] + 2 * np.log(frames.unit).sum())[:, None] + size * LOG_2PI
     squares *= -0.5
     out = np.ascontiguousarray(squares.T)
