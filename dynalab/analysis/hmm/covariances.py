@@ -26,9 +26,10 @@ def above(covariances: np.ndarray, floor: float | np.ndarray) -> bool:
 
     A matrix less the floor has a Cholesky factor then, and to try costs a tenth of the eigenvalues.
     """
-    size = covariances.shape[-1]
+    less = covariances.copy()
+    np.einsum("...ii->...i", less)[...] -= np.asarray(floor)[..., None]
     try:
-        np.linalg.cholesky(covariances - np.asarray(floor)[..., None, None] * np.eye(size))
+        np.linalg.cholesky(less)
     except np.linalg.LinAlgError:
         return False
     return True

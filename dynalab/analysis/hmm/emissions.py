@@ -200,7 +200,7 @@ def shares(prior: Prior, n_states: int) -> bool:
 
 
 def log_density(frames: Frames, emission: Emission) -> np.ndarray:
-    """Log-density of every frame under every state, shape (N, K), nats in the normalised features.
+    """Log-density of every frame under every state, shape (N, K) in memory by states, nats in the normalised features.
 
     One matrix product whitens a block of frames under all states at once; frames come last there, where sums over the
     features are of whole rows.
@@ -216,7 +216,7 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
         np.einsum("kmn,kmn->kn", parts, parts, out=squares[:, begin : begin + width])
     squares += (emission.factors[1] + 2 * np.log(frames.unit).sum())[:, None] + size * LOG_2PI
     squares *= -0.5
-    out = np.ascontiguousarray(squares.T)
+    out = squares.T
     if emission.first_mean is not None and emission.first_covariance is not None:
         firsts = frames.firsts
         factor = np.linalg.cholesky(emission.first_covariance)

@@ -91,7 +91,8 @@ class Frames:
 
     def predicted(self, values: np.ndarray) -> np.ndarray:
         """Of values of every frame, (N, ...), those of the frames that are predicted, (R, ...)."""
-        return values if len(self.regressed) == len(values) else values.take(self.regressed, axis=0)
+        # Along rows of the transpose: values of states lie in memory by states.
+        return values if len(self.regressed) == len(values) else values.T.take(self.regressed, axis=-1).T
 
     @cached_property
     def _products(self) -> np.ndarray | None:
@@ -153,8 +154,8 @@ def stack(runs: Sequence[np.ndarray], emission: str, unit: np.ndarray | None = N
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     if emission == "ar":
         regressed = np.delete(np.arange(len(levels)), starts)
-        before = levels[regressed - 1]
-        targets = levels[regressed] - before
+        before = levels.take(regressed - 1, axis=0)
+        targets = levels.take(regressed, axis=0) - before
         inputs = np.column_stack([before, np.ones(len(before))])
     else:
         regressed = np.arange(len(levels))

@@ -63,7 +63,7 @@ def _safe(start: np.ndarray, transitions: np.ndarray) -> bool:
 
 def _densities(log_density: np.ndarray, safe: bool) -> np.ndarray:
     """Densities (N, K) of logarithms that are 0 at most; where `safe`, none is near underflow."""
-    return np.exp(np.maximum(log_density, LEAST) if safe else log_density)
+    return np.ascontiguousarray(np.exp(np.maximum(log_density, LEAST) if safe else log_density))
 
 
 def _mild(scaling: np.ndarray) -> bool:
@@ -120,7 +120,7 @@ def forward_backward(
     arrived = density * behind
     arrived[begins] = 0.0
     pairs = transitions * (filtered[:-1].T @ arrived[1:])
-    smoothed = np.multiply(filtered, behind, out=behind)
+    smoothed = np.multiply(filtered.T, behind.T, out=np.empty_like(filtered.T, order="C")).T
     predictive = -np.log(scaling)
     for index in slow:
         rows = sequences[index]
