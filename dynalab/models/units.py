@@ -10,6 +10,7 @@ How far from x a unit changes sign, to first order, takes the derivatives of its
 A network that is piecewise linear by its units is then affine, and differences over h are exact whatever h; of what
 else is nonlinear in it (maximum pooling, a layer norm, a softmax) they are quotients with h = .01. Points and what
 their offsets come to go through linear layers and tangents by themselves, and are added where anything else reads them.
+Batch norms are folded into the products before them where nothing else reads those (`dynalab.models.folds`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.functional import linear
+from torch.nn.functional import batch_norm, linear
 from torch.overrides import TorchFunctionMode
 
 from dynalab.models.base import Context
+from dynalab.models.folds import PRODUCTS, SUMS, Finder, Folded, State, folded
 from dynalab.models.sums import Function, Sums, heaviside, tangent_of
 
 # From a unit's place in the pass and how it is called comes its value.
@@ -33,8 +35,6 @@ Look = Callable[[int, "_Call"], Tensor]
 # What is seen of a layer, (B, ...) each, and what makes its value.
 Seen = tuple[tuple[Tensor, ...], Callable[[], Tensor]]
 See = Callable[["_Call", "_Layer"], Seen]
-# A run's weights and buffers by name.
-State = Mapping[str, Tensor]
 # From what is known of some points' units, (b, units), comes a row for each point.
 Reading = Callable[[Tensor], Tensor]
 
@@ -86,8 +86,9 @@ class _Layer:
 
     def apart(self, argument: Tensor, offsets: int) -> Tensor:
         """Return a view (offsets, B, ...) of the argument of a pass over B points with each of some offsets."""
-        if not self.axis and argument.is_contiguous():
-            return argument.view(offsets, -1, self.units)
+        lying = _as_it_lies(argument)
+        if not self.axis and lying.is_contiguous():
+            return lying.view(offsets, -1, self.units)
         points = argument.shape[self.axis] // (offsets * self.each)
         return argument.unflatten(self.axis, (offsets, points, self.each)).movedim(
             (self.axis, self.axis + 1), (0, 1)
@@ -95,8 +96,10 @@ class _Layer:
 
     def together(self, spread: Tensor, like: Tensor) -> Tensor:
         """Return what `apart` makes of a tensor to the shape that it had."""
-        if not self.axis and like.is_contiguous():
-            return spread.view(like.shape)
+        lying = _as_it_lies(like)
+        if not self.axis and lying.is_contiguous():
+            spread = spread.view(lying.shape)
+            return spread if lying is like else spread.movedim(-1, 1)
         return spread.movedim((0, 1), (self.axis, self.axis + 1)).reshape(like.shape)
 
 
@@ -105,6 +108,7 @@ class Units:
 
     Attributes:
         sizes: Number of units of every layer, in the order of the forward pass; empty where there are none.
+        folds: The batch norms that are folded into products, by the product's place in the pass.
     """
 
     def __init__(self, network: nn.Module, state: State, point: Tensor) -> None:
@@ -129,9 +133,10 @@ class Units:
                     own.append(call.argument.shape)
                     return call.plain()
 
-                with _Watch(look):
+                with Finder(state) as finder, _Watch(look):
                     network(point.expand(n, *point.shape).contiguous(), *self._context)
 
+        self.folds = finder.folds()
         self._layers = [_Layer.of(two, three) for two, three in zip(*shapes, strict=True)]
         self.sizes = tuple(layer.units for layer in self._layers if layer.units)
 
@@ -243,10 +248,11 @@ class Units:
         with self._evaluated() as put:
             for state, own in zip(states, points, strict=True):
                 put(state)
+                weights = folded(self.folds, state)
                 for some in self.pieces(own, with_points + len(offsets)):
                     layers.clear()
                     inputs = Sums.of(some, offsets, [], with_points)
-                    with contextlib.suppress(_Done), _Watch(look, inputs.all):
+                    with contextlib.suppress(_Done), _Watch(look, inputs.all, weights):
                         self._network(inputs.tensor, *self._context)
                     # Each knows the others; their memory is that of the next pass, and lies in the cache.
                     inputs.all.clear()
@@ -323,24 +329,32 @@ class _Call:
 
 
 class _Watch(TorchFunctionMode):
-    """Hands every unit over; what comes back is its value."""
+    """Hands every unit over; what comes back is its value. Products get the weights that are folded for them."""
 
-    def __init__(self, look: Look, sums: Sequence[Sums] = ()) -> None:
+    def __init__(
+        self, look: Look, sums: Sequence[Sums] = (), weights: Mapping[int, Folded] | None = None
+    ) -> None:
         super().__init__()
-        self._look, self._sums, self._seen = look, sums, 0
+        self._look, self._sums, self._weights = look, sums, weights or {}
+        self._seen = self._products = 0
+        # The value of a product that has its batch norm in it, until that is called; and one that a sum may overwrite.
+        self._folded: Tensor | None = None
+        self._in_sum: list[Tensor] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
         function = func if getattr(func, "is_unit", False) else UNITS.get(func)
+        if func in PRODUCTS:
+            return self._product(func, args, kwargs)
         if function is None:
-            if func is linear:
-                for one in self._sums:
-                    if (made := one.linear(*args, **kwargs)) is not None:
-                        return made
+            if func is batch_norm and args[0] is self._folded:
+                return args[0]
             if func not in _VIEWS:
                 self._fill(args, kwargs)
+            if self._in_sum and func in SUMS:
+                return self._sum(func, args, kwargs)
             return func(*args, **kwargs)
         argument, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
         in_place = kwargs.pop("inplace", False) or getattr(func, "__name__", "").endswith("_")
@@ -351,6 +365,30 @@ class _Watch(TorchFunctionMode):
             self._fill(args, kwargs, argument)
         value = self._look(place, _Call(own, argument, in_place, sums))
         return argument.copy_(value) if in_place and value is not argument else value
+
+    def _product(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return what a product makes of its arguments, and its batch norm where it has that in it."""
+        own, self._products = self._weights.get(self._products), self._products + 1
+        if own is not None:
+            args, kwargs = own.refit(*args, **kwargs)
+        apart = (one.linear(*args, **kwargs) for one in self._sums) if func is linear else ()
+        value = next((made for made in apart if made is not None), None)
+        if value is None:
+            self._fill(args, kwargs)
+            value = func(*args, **kwargs)
+            if own is not None and own.in_sum:
+                self._in_sum.append(value)
+        if own is not None:
+            self._folded = value
+        return value
+
+    def _sum(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return a sum, in the place of an argument that nothing else reads."""
+        for place, value in enumerate(self._in_sum):
+            if args[0] is value or (args[1:] and args[1] is value):
+                del self._in_sum[place]
+                return value.add_(args[1] if args[0] is value else args[0])
+        return func(*args, **kwargs)
 
     def _fill(self, args: Sequence[Any], kwargs: Mapping[str, Any], *more: Tensor) -> None:
         """Make the sums that a function reads."""
@@ -369,6 +407,11 @@ class _Given:
 
     def __call__(self, argument: Tensor) -> Tensor:
         return self.function(argument, *self.rest, **self.kwargs)
+
+
+def _as_it_lies(maps: Tensor) -> Tensor:
+    """Return a tensor with its channels last, if memory has them so: what is read of it need not be copied."""
+    return maps if maps.is_contiguous() or maps.ndim < 3 else maps.permute(0, *range(2, maps.ndim), 1)
 
 
 def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:

@@ -1,0 +1,192 @@
+"""Batch norms in evaluation that are folded into the linear layer or the convolution before them.
+
+By its running statistics a batch norm is an affine map of every channel by itself, y -> s (y - mean) + shift with
+s = scale / sqrt(var + eps). What it makes of a product with weights w and a bias b is the product with s w and the bias
+s (b - mean) + shift: a pass over the maps less. The values are those of both layers but for rounding.
+
+What may be folded is found by looking on as a network does its pass: a product by weights of its state whose value a
+batch norm of its state reads at once, and nothing else ever. Where a batch norm comes first, or a shortcut reads the
+product too, nothing is. The network and the state keep the weights that they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+# Name -> a run's weights and buffers.
+State = Mapping[str, Tensor]
+# What multiplies by weights whose first axis is that of the channels made: (input, weight, bias, ...).
+PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+SUMS = (Tensor.add, torch.add)
+# What looks at no entry.
+_SHAPES = (Tensor.dim, Tensor.size, Tensor.shape.__get__, Tensor.ndim.__get__)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A product and the batch norm behind it, by the names of their tensors; None for what one of them does without.
+
+    Attributes:
+        in_sum: Whether nothing reads its value but a sum of as many entries, which may then be made in its place.
+    """
+
+    weight: str
+    bias: str | None
+    mean: str
+    var: str
+    scale: str | None
+    shift: str | None
+    eps: float
+    in_sum: bool
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The weights and the bias of a fold, and whether its value may be overwritten by a sum."""
+
+    weight: Tensor
+    bias: Tensor
+    in_sum: bool
+
+    def refit(self, input: Tensor, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a product's arguments with these instead of its own."""
+        rest = {name: it for name, it in kwargs.items() if name not in ("weight", "bias")}
+        return (input, self.weight, self.bias, *args[2:]), rest
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A function that read a value: its place among all functions, and what it made of which arguments."""
+
+    place: int
+    function: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    made: Any
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a product or a batch norm made, and what has read it."""
+
+    call: _Read
+    reads: list[_Read] = field(default_factory=list)
+
+
+class Finder(TorchFunctionMode):
+    """Looks on as a network does its pass in evaluation mode."""
+
+    def __init__(self, state: State) -> None:
+        """Look for the tensors of a state."""
+        super().__init__()
+        self._names = {id(tensor): name for name, tensor in state.items()}
+        self._values: list[_Value] = []
+        self._calls = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        if func in _SHAPES:
+            return made
+        self._calls += 1
+        call = _Read(self._calls, func, args, kwargs, made)
+        given = {id(leaf) for leaf in tree_leaves((args, kwargs))}
+        for value in self._values:
+            if id(value.call.made) in given:
+                value.reads.append(call)
+        if func in PRODUCTS or func is F.batch_norm:
+            self._values.append(_Value(call))
+        return made
+
+    def folds(self) -> dict[int, Fold]:
+        """Return the folds of the pass, by the place of their product among all products."""
+        products = [value for value in self._values if value.call.function in PRODUCTS]
+        found = {place: self._fold(value) for place, value in enumerate(products)}
+        return {place: fold for place, fold in found.items() if fold is not None}
+
+    def _fold(self, product: _Value) -> Fold | None:
+        """Return the fold of a product; None where there is none."""
+        if len(product.reads) != 1:
+            return None
+        (norm,), call = product.reads, product.call
+        if norm.function is not F.batch_norm or norm.place != call.place + 1:
+            return None
+        weights = _weights_of(*call.args, **call.kwargs)
+        read, *tensors, eps, training = _norm_of(*norm.args, **norm.kwargs)
+        # A product of fewer axes than its weights have has its channels elsewhere.
+        if training or read is not call.made or read.ndim != weights[0].ndim:
+            return None
+        names = [None if it is None else self._names.get(id(it), "") for it in (*weights, *tensors)]
+        weight, bias, mean, var, scale, shift = names
+        # What is not of the state, an input may have been made into.
+        if not (weight and mean and var) or "" in names:
+            return None
+        (normed,) = (value for value in self._values if value.call is norm)
+        in_sum = len(normed.reads) == 1 and _is_sum(normed.reads[0], norm.made)
+        return Fold(weight, bias, mean, var, scale, shift, eps, in_sum)
+
+
+def _is_sum(call: _Read, value: Tensor) -> bool:
+    """Return whether a function adds something to a value, and that has the sum's shape and type."""
+    plain = call.function in SUMS and len(call.args) == 2 and not call.kwargs
+    return plain and call.made.shape == value.shape and call.made.dtype == value.dtype
+
+
+def _weights_of(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any
+) -> tuple[Tensor, Tensor | None]:
+    return weight, bias
+
+
+def _norm_of(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Any, ...]:
+    """Return what a batch norm reads, its epsilon, and whether it normalises by the batch."""
+    return input, running_mean, running_var, weight, bias, eps, training
+
+
+def folded(folds: Mapping[int, Fold], state: State) -> dict[int, Folded]:
+    """Return the weights of every fold, in the type of the state's."""
+    if not folds:
+        return {}
+    all = [*folds.values()]
+    sizes = [len(state[fold.weight]) for fold in all]
+    like = state[all[0].var]
+
+    def joined(names: Sequence[str | None], missing: float) -> Tensor:
+        """Return the numbers of all channels in one tensor: folds are many, and of few numbers each."""
+        if not any(names):
+            return like.new_full((), missing)
+        given = zip(names, sizes, strict=True)
+        return torch.cat([state[name] if name else like.new_full((n,), missing) for name, n in given])
+
+    slope = joined([fold.var for fold in all], 1.0)
+    if len({fold.eps for fold in all}) == 1:
+        slope += all[0].eps
+    else:
+        slope += torch.cat([like.new_full((n,), fold.eps) for n, fold in zip(sizes, all, strict=True)])
+    slope.rsqrt_().mul_(joined([fold.scale for fold in all], 1.0))
+    level = (joined([fold.bias for fold in all], 0.0) - joined([fold.mean for fold in all], 0.0)).mul_(slope)
+    level += joined([fold.shift for fold in all], 0.0)
+    made: dict[int, Folded] = {}
+    for (place, fold), own, bias in zip(folds.items(), slope.split(sizes), level.split(sizes), strict=True):
+        weight = state[fold.weight]
+        made[place] = Folded(weight * own.view(-1, *(1,) * (weight.ndim - 1)), bias, fold.in_sum)
+    return made
