@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tarfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,10 @@ def test_changes_are_kept_once_shown_and_archived(repository: Path, here: Cli, t
     commit = git(repository, "rev-parse", "HEAD")
     line = f"my project at commit {commit[:12]}, with the changes in {patch.name}, 2 untracked files"
     assert line in shown["code"] and line in here("runs", "show", ident, *place).out.replace("\n    ", " ")
+    (listed,) = folder.glob("packages-*.txt")
+    assert f"\ntorch=={metadata.version('torch')}\n" in listed.read_text()
     for shard in shown["shards"]:
+        assert shard["attempts"][-1]["packages"] == listed.name
         (record,) = [item for item in shard["attempts"][-1]["code"] if item["name"] == "my project"]
         assert record == {
             "name": "my project",

@@ -46,6 +46,31 @@ def test_export_and_import_again(outputs: Path, tmp_path, capsys, kind):
         np.testing.assert_array_equal(back.array(metric), ensemble.array(metric))
 
 
+def test_export_with_the_keys_in_which_ensembles_differ(outputs: Path, tmp_path, capsys):
+    one = make_ensemble(outputs, n_runs=2)
+    words = ["task=grokking", "optimizer.lr=0.01", "optimizer=sgd"]
+    two = make_ensemble(outputs, overrides=words, slug="lr_0.01")
+    mine = dynalab.import_runs(table(2), "mine", run="run", step="step")
+    for kind, read in {**READERS, "npz": np.load}.items():
+        path = tmp_path / f"x.{kind}"
+        assert command(["runs", "export", one.id, two.id, mine.id, "--keys", "--to", str(path)]) == 0
+        names = ["run", "seed", "step", "optimizer", "optimizer.lr"]
+        if kind == "npz":
+            frame = read(path)
+            assert {*names} < {*frame.files} and frame["optimizer"].dtype.kind == "U"
+            continue
+        frame = read(path)
+        assert list(frame)[:3] == names[:3] and {*names} < {*frame}
+        own = dict(iter(frame.groupby(frame["run"].str.partition("/")[0])))
+        assert {*own[one.id]["optimizer"]} == {"adamw"} and {*own[two.id]["optimizer"]} == {"sgd"}
+        assert {*own[two.id]["optimizer.lr"]} == {0.01} and own[mine.id]["optimizer.lr"].isna().all()
+        bare = tmp_path / f"bare.{kind}"
+        assert command(["runs", "export", one.id, two.id, mine.id, "--to", str(bare)]) == 0
+        metrics = [name for name in read(bare) if name in frame]
+        pd.testing.assert_frame_equal(frame[metrics], read(bare), check_dtype=False)
+    assert "metrics" in capsys.readouterr().err
+
+
 def test_export_of_some_runs_and_of_several_ensembles(outputs: Path, tmp_path, capsys):
     one = make_ensemble(outputs, n_runs=3)
     other = dynalab.import_runs(table(2), "mine", run="run", step="step")

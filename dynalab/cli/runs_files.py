@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.argument("refs", nargs=-1, metavar="[RUN|ENSEMBLE]...")
 @filter_options
 @to_options("Where: .csv, .parquet, .jsonl or .npz.", required=True)
+@click.option("--keys", is_flag=True, help="Columns of the keys in which the ensembles differ, as well.")
 @result_options
 def export_runs(
     refs: tuple[str, ...],
@@ -44,6 +45,7 @@ def export_runs(
     forks: bool,
     to: str,
     force: bool,
+    keys: bool,
     as_json: bool,
     outputs: str | None,
 ) -> int:
@@ -54,6 +56,7 @@ def export_runs(
     \b
     dynalab runs export --to runs.csv
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
+    dynalab runs export @last --keys --to sweep.csv         # with a column optimizer.lr
     """
     from dynalab.store.export import SUFFIXES, table, write
     from dynalab.store.reader import Ensemble
@@ -61,7 +64,7 @@ def export_runs(
 
     path = target(to, force, SUFFIXES)
     selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble, forks))
-    frame = table(selection)
+    frame = table(selection, keys)
     write(frame, path)
     for ensemble, _ in selection:
         notice(ensemble.paths)
@@ -71,7 +74,8 @@ def export_runs(
         shape = {"rows": len(frame), "columns": list(frame.columns)}
         emit_json({"path": str(path), **shape, "runs": runs, "warnings": warnings})
     else:
-        counts = (len(runs), "run"), (len(frame), "row"), (len(frame.columns) - 3, "metric")
+        n_metrics = len({name for item, _ in selection for name in item.metrics} & {*frame.columns})
+        counts = (len(runs), "run"), (len(frame), "row"), (n_metrics, "metric")
         note(", ".join(count(*item) for item in counts))
         warn(warnings)
         echo(path)

@@ -344,6 +344,9 @@ def _print_plan(outcome: Outcome, as_json: bool) -> None:
     entries: list[dict[str, Any]] = []
     for layout, rate in zip(outcome.layouts, seconds_per_step(outcome.layouts), strict=True):
         request = layout.request
+        if rate is None and len(outcome.layouts) == 1:
+            # By a trial of an earlier command.
+            rate = outcome.plan.step_seconds
         seconds = None if rate is None else rate * layout.steps_left() / max(outcome.plan.workers, 1)
         entries.append(
             {

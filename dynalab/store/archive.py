@@ -22,7 +22,7 @@ from dynalab.core.atomic import discard, replacing, storing
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count, listed
 from dynalab.store import lock
-from dynalab.store.code import PATCH
+from dynalab.store.code import TEXT
 from dynalab.store.find import Selection
 from dynalab.store.lock import Lock
 from dynalab.store.members import PASSING, TOP, opened
@@ -248,9 +248,9 @@ def _take_ensemble(paths: EnsemblePaths, there: EnsemblePaths, taken: Contents) 
         return
     left, before = [], taken.shards
     with Lock(there.lock, wait=10.0), storing(there.root):
-        for patch in inside(paths.root, PATCH):
-            if not os.path.lexists(there.root / patch.name):
-                os.rename(patch, there.root / patch.name)
+        for text in inside(paths.root, TEXT):
+            if not os.path.lexists(there.root / text.name):
+                os.rename(text, there.root / text.name)
         for shard in paths.shards():
             target = there.shard(shard.root.name)
             if os.path.lexists(target.root):

@@ -12,6 +12,7 @@ from dynalab.core.words import count
 from dynalab.store.paths import EnsemblePaths
 
 PATCH = re.compile(r"code-[0-9a-f]{12}\.diff")
+TEXT = re.compile(rf"{PATCH.pattern}|packages-[0-9a-f]{{12}}\.txt")
 
 
 @dataclass(frozen=True)

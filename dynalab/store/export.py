@@ -19,21 +19,36 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".npz")
 
 
-def table(selection: Selection[Ensemble]) -> pd.DataFrame:
+def table(selection: Selection[Ensemble], keys: bool = False) -> pd.DataFrame:
     """Return every row of the evaluation grid of some runs: `run`, `seed`, `step`, and all their metrics.
 
-    A metric that only some ensembles have is NaN in the others. Shards that cannot be read are left out, and named in
+    With `keys` the configuration keys in which the ensembles differ stand behind `step`, each a column. A metric that
+    only some ensembles have is NaN in the others. Shards that cannot be read are left out, and named in
     the ensembles' warnings.
 
     Raises:
         NothingMatched: No run has a row.
     """
+    import numpy as np
     import pandas as pd
+
+    from dynalab.store.outcomes import column, differing_keys
 
     frames = [ensemble.frame(runs=[run.id for run in runs]) for ensemble, runs in selection]
     if not any(map(len, frames)):
         raise NothingMatched("these runs have no rows yet")
-    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    if keys:
+        settings = differing_keys(selection)
+        of_rows = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+        # Behind `step`, and a metric of the same name stays.
+        names = [name for name in settings[0] if name not in rows]
+        for place, name in enumerate(names, 3):
+            values = column(name, [own[name] for own in settings])
+            if values.dtype == object:
+                values = values.map(lambda value: None if value is None else str(value))
+            rows.insert(place, name, values.take(of_rows).reset_index(drop=True))
+    return rows
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -58,8 +73,8 @@ def _write_arrays(frame: pd.DataFrame, path: Path) -> None:
     # `numpy.savez` takes names as keywords: a metric called `file` would be none.
     with zipfile.ZipFile(path, "w") as archive:
         for name, column in frame.items():
-            if name == "run":
-                array = np.array(column.tolist(), str)
+            if column.dtype.kind not in "biuf":
+                array = np.array(["" if value is None else value for value in column], str)
             else:
                 array = column.astype(float if column.hasnans else column.dtype.type).to_numpy()
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -25,22 +25,26 @@ _INTEGERS = ("seed", "parent_step", "final.step", *LANDMARKS)
 
 def outcomes(selection: Selection[Any]) -> pd.DataFrame:
     """Return a data frame with a row a run of ensembles; `dynalab.ensembles_frame` says which columns it has."""
-    # Of an imported ensemble no key is known.
-    trees = [{} if ensemble.imported else flat(ensemble.config) for ensemble, _ in selection]
-    keys = [key for key in differing([tree for tree in trees if tree]) if not _NO_KEY.match(key)]
-    # A key stands as one types it: a part is chosen by its group.
+    settings = differing_keys(selection)
     rows = [
         {**about, **_fate(run)}
-        for (ensemble, runs), tree in zip(selection, trees, strict=True)
-        for run, about in _described(
-            ensemble, runs, {key.removesuffix(".name"): tree.get(key) for key in keys}
-        )
+        for (ensemble, runs), keys in zip(selection, settings, strict=True)
+        for run, about in _described(ensemble, runs, keys)
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     # What only some have does not come last.
     last = [*LANDMARKS, *(name for name in names if name.startswith("final."))]
     order = [*(name for name in names if name not in last), *last]
-    return pd.DataFrame({name: _column(name, [row.get(name) for row in rows]) for name in order})
+    return pd.DataFrame({name: column(name, [row.get(name) for row in rows]) for name in order})
+
+
+def differing_keys(selection: Selection[Any]) -> list[dict[str, Any]]:
+    """Return for each ensemble the keys in which they differ -> its value; None where it has no such key."""
+    # Of an imported ensemble no key is known.
+    trees = [{} if ensemble.imported else flat(ensemble.config) for ensemble, _ in selection]
+    keys = [key for key in differing([tree for tree in trees if tree]) if not _NO_KEY.match(key)]
+    # A key stands as one types it: a part is chosen by its group.
+    return [{key.removesuffix(".name"): tree.get(key) for key in keys} for tree in trees]
 
 
 def _described(
@@ -64,7 +68,7 @@ def _fate(run: StoredRun) -> dict[str, Any]:
     return {name: summary.get(name) for name in LANDMARKS} | final
 
 
-def _column(name: str, values: list[Any]) -> pd.Series:
+def column(name: str, values: list[Any]) -> pd.Series:
     """Return values as a column: numbers stay numbers, whole ones stay whole where some are missing."""
     known = [value for value in values if value is not None]
     if name in _INTEGERS:

@@ -162,9 +162,9 @@ class EnsemblePaths(_Hashed):
         """Return the table that users open: of the evaluation grid, or of another cadence."""
         return self.root / (f"metrics-{cadence}.parquet" if cadence else "metrics.parquet")
 
-    def patch(self, digest: str) -> Path:
-        """Return the file with uncommitted changes of code that trained, by their hash."""
-        return self.root / f"code-{digest}.diff"
+    def text(self, what: str, digest: str) -> Path:
+        """Return a file on the code that trained, by its hash: its `patch`, or the `packages` that it had."""
+        return self.root / {"patch": f"code-{digest}.diff", "packages": f"packages-{digest}.txt"}[what]
 
     def shard(self, name: str) -> ShardPaths:
         """Return a shard's folder by name."""

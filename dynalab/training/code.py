@@ -1,4 +1,6 @@
-"""Uncommitted changes of the code that trained: of the repositories of dynalab, plug-ins and the working directory.
+"""The code that trained: uncommitted changes of the repositories it came from, and the packages that were installed.
+
+The repositories are those of dynalab, of plug-ins and of the working directory.
 
 Git does not follow links, so that what it tells is in the repository, and is kept from running a program of it, but for
 filters as those of large files. Untracked files are named, not kept.
@@ -6,10 +8,10 @@ filters as those of large files. Untracked files are named, not kept.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -39,7 +41,7 @@ class Changes(NamedTuple):
 
 
 def code_of(ensemble: EnsemblePaths, folders: Sequence[Path]) -> dict[str, Any]:
-    """Keep what an attempt's code differs in from its commits beside an ensemble, once; return the attempt's record.
+    """Keep what an attempt's code was beside an ensemble, each state once; return the attempt's record.
 
     Args:
         ensemble: Its folder.
@@ -51,17 +53,31 @@ def code_of(ensemble: EnsemblePaths, folders: Sequence[Path]) -> dict[str, Any]:
     for changes in changes_of(tuple(places), outputs.absolute()):
         record: dict[str, Any] = {"name": changes.name, "commit": changes.commit}
         if changes.patch:
-            path = ensemble.patch(hashlib.sha256(changes.patch).hexdigest()[:12])
-            # That it cannot be kept must not keep anything from being trained.
-            with contextlib.suppress(StoreError, OSError):
-                if not path.is_file():
-                    write_bytes(path, changes.patch)
-                record["patch"] = path.name
+            record |= _kept(ensemble, "patch", changes.patch)
         if changes.untracked:
             record["untracked"] = [*changes.untracked[:MOST_NAMES]]
             record["n_untracked"] = len(changes.untracked)
         records.append(record)
-    return {"code": records} if records else {}
+    return _kept(ensemble, "packages", packages()) | ({"code": records} if records else {})
+
+
+def _kept(ensemble: EnsemblePaths, what: str, data: bytes) -> dict[str, str]:
+    """Keep a text under its hash; return its name. That it cannot be kept must keep nothing from being trained."""
+    path = ensemble.text(what, hashlib.sha256(data).hexdigest()[:12])
+    try:
+        if not path.is_file():
+            write_bytes(path, data)
+    except (StoreError, OSError):
+        return {}
+    return {what: path.name}
+
+
+@lru_cache(maxsize=1)
+def packages() -> bytes:
+    """Return a line for each package that this process can import, `numpy==2.4.0`, in order."""
+    folders = [Path(folder) for folder in sys.path if folder]
+    found = {path.stem for folder in folders for path in folder.glob("*.dist-info")}
+    return "".join(f"{name.replace('-', '==', 1)}\n" for name in sorted(found)).encode("utf-8", "replace")
 
 
 @lru_cache(maxsize=8)
