@@ -90,6 +90,14 @@ def test_a_list_is_sorted_cut_and_handed_on(here: Cli, outputs):
         answer = here("runs", "list", *words)
         assert answer.code == 2 and len(answer.err.splitlines()) == 1, words
     assert "did you mean" in here("runs", "list", "--sort", "final.tset_loss").err
+    shown = here(
+        "runs", "list", one.id, "--cols", "optimizer, optimizer.lr,final.test_loss,", "--sort", "-id"
+    )
+    head, *rows = [line.split() for line in shown.out.splitlines()]
+    assert head == ["run", "optimizer", "optimizer.lr", "final.test_loss"]
+    assert [row[0] for row in rows] == [s2, s1, s0] and len({(row[1], float(row[2])) for row in rows}) == 1
+    assert here("runs", "list", "--cols", "optimizr.lr").code == 2
+    assert here("runs", "list", "--cols", "seed", "--json").code == 2
 
 
 def test_usage_is_what_lies_there(here: Cli, outputs):

@@ -30,7 +30,7 @@ from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import ConfigError, DynalabError, NothingMatched, StoreError
 from dynalab.core.words import count
 from dynalab.store.code import codes
-from dynalab.store.filters import ordered
+from dynalab.store.filters import ordered, values
 from dynalab.store.find import Selection, forks_of, orphaned, readable, select
 from dynalab.store.paths import OutputPaths
 from dynalab.store.results import is_analysis
@@ -79,6 +79,9 @@ def _parent(ensemble: StoredEnsemble) -> str | None:
 @click.option(
     "--sort", metavar="KEY", help="By any key of a filter, as final.test_loss; -KEY: largest first."
 )
+@click.option(
+    "--cols", metavar="KEYS", help="These columns, as optimizer.lr,final.test_loss: keys of a filter."
+)
 @click.option("-n", "most", type=click.IntRange(min=1), metavar="N", help="No more than the first N runs.")
 @click.option("--ids", is_flag=True, help="Ids alone, a line each, for other commands.")
 @result_options
@@ -89,6 +92,7 @@ def list_runs(
     ensembles: bool,
     analyses: bool,
     sort: str | None,
+    cols: str | None,
     most: int | None,
     ids: bool,
     as_json: bool,
@@ -99,15 +103,17 @@ def list_runs(
     \b
     dynalab runs list
     dynalab runs list -f 'task=grokking status=done'
-    dynalab runs list --sort final.test_loss -n 5
+    dynalab runs list --sort final.test_loss -n 5 --cols optimizer.lr,status,final.test_loss
     dynalab runs list -f 'seed<5' --ids | xargs dynalab runs tag --add paper
     dynalab runs list --analyses
     """
     root = outputs_root(outputs)
     if (analyses and (sort or most or ids)) or (ensembles and (sort or most)):
         raise ConfigError("--sort, -n and --ids are of runs, and --ids of ensembles as well")
-    if ids and as_json:
-        raise ConfigError("--ids and --json: give only one")
+    if ids + as_json + (cols is not None) > 1:
+        raise ConfigError("--ids, --cols and --json: give only one (--json has every column)")
+    if cols is not None and (ensembles or analyses):
+        raise ConfigError("--cols is of runs")
     if analyses:
         return list_analyses(root, refs, filter_text, as_json)
     if not refs and not filter_text and not OutputPaths(root).ensembles():
@@ -134,10 +140,21 @@ def list_runs(
     elif ids:
         of_runs = [run.id for _, runs in selection for run in runs]
         echo("\n".join([ensemble.id for ensemble, _ in selection] if ensembles else of_runs))
+    elif cols is not None:
+        names = [name for word in cols.split(",") if (name := word.strip())]
+        table = [[run.id for _, runs in selection for run in runs]]
+        table += [list(map(_cell, values(selection, name, f"--cols {cols}"))) for name in names]
+        echo(columns(["run", *names], [list(row) for row in zip(*table, strict=True)]))
     else:
         echo(columns(*(_by_ensemble if ensembles else _by_run)(selection, hidden)))
     warn([line for ensemble in stored for line in ensemble.warnings])
     return 3 if any(ensemble.damaged for ensemble in stored) else 0
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as it is typed: a part by its name, a list as [a,b]."""
+    value = value["name"] if isinstance(value, Mapping) else value
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else value
 
 
 def _by_run(

@@ -224,20 +224,36 @@ def ordered(selection: Sequence[tuple[E, list[StoredRun]]], key: str) -> list[tu
     name, falls = key.removeprefix("-"), key.startswith("-")
     known: list[tuple[tuple[bool, Any], tuple[E, list[StoredRun]]]] = []
     rest: list[tuple[E, list[StoredRun]]] = []
-    for item, runs in selection:
-        for run in runs:
-            value = _lookup(item, run, name)
-            # What is not a number is neither above nor below one.
-            if value is _ABSENT or value is None or value != value:
-                rest.append((item, [run]))
-            else:
-                number = isinstance(value, int | float)
-                known.append(((not number, value if number else str(value)), (item, [run])))
-    if not known:
-        hint = did_you_mean(name, {*FIELDS, *_keys([item for item, _ in selection])})
-        raise ConfigError(f"--sort {key}: no run that is listed has {name}{hint}")
-    known.sort(key=lambda pair: pair[0], reverse=falls)
+    singles = [(item, [run]) for item, runs in selection for run in runs]
+    for pair, value in zip(singles, values(selection, name, f"--sort {key}"), strict=True):
+        if value is None:
+            rest.append(pair)
+        else:
+            number = isinstance(value, int | float)
+            known.append(((not number, value if number else str(value)), pair))
+    known.sort(key=lambda item: item[0], reverse=falls)
     return [*(pair for _, pair in known), *rest]
+
+
+def values(selection: Sequence[tuple[E, list[StoredRun]]], key: str, asked: str) -> list[Any]:
+    """Return what runs have of a key that a term of a filter can name; None where one has none, or what is no number.
+
+    Args:
+        selection: The runs.
+        key: The key.
+        asked: The words that asked for it.
+
+    Raises:
+        ConfigError: No run has it, or it is a section.
+        StoreError: The configuration of an ensemble, which the key asks for, is damaged.
+    """
+    found = [_lookup(item, run, key) for item, runs in selection for run in runs]
+    # What is not a number is neither above nor below one.
+    found = [None if value is _ABSENT or value != value else value for value in found]
+    if all(value is None for value in found):
+        hint = did_you_mean(key, {*FIELDS, *_keys([item for item, _ in selection])})
+        raise ConfigError(f"{asked}: no run that is listed has {key}{hint}")
+    return found
 
 
 def _lookup(ensemble: StoredEnsemble, run: StoredRun, key: str) -> Any:
