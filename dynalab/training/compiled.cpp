@@ -423,10 +423,12 @@ struct Net {
   // Columns j to j + N V of the first layer's outputs, out of the sums in `table`.
   template <int N>
   void looked_up(const uint8_t *bits, Size place, Size rows, const float *table, Size j, const float *bias) {
-    const Size ld = whole(widths[1]), count = groups();
+    const Size ld = whole(widths[1]), count = groups(), n = widths[0];
+    const bool relu = w.activation == RELU && w.layers > 1;
+    float *to = pres[1] + j;
     Vec start[N];
     UNROLL for (int i = 0; i < N; i++) start[i] = bias ? load(bias + j + i * V) : Vec{};
-    for (Size r = 0; r < rows; r++, place += widths[0]) {
+    for (Size r = 0; r < rows; r++, place += n, to += ld) {
       Vec c[N];
       UNROLL for (int i = 0; i < N; i++) c[i] = start[i];
       const float *at = table;
@@ -438,7 +440,8 @@ struct Net {
           UNROLL for (int i = 0; i < N; i++) c[i] += load(row + i * V);
         }
       }
-      UNROLL for (int i = 0; i < N; i++) store(pres[1] + r * ld + j + i * V, c[i]);
+      if (relu) UNROLL for (int i = 0; i < N; i++) c[i] = activated(RELU, c[i]);
+      UNROLL for (int i = 0; i < N; i++) store(to + i * V, c[i]);
     }
   }
 
@@ -473,13 +476,15 @@ struct Net {
   void label(const Batch &batch, Size run, Size first, Size rows) {
     const uint8_t *bits = bits_of(batch, run), *turned = (const uint8_t *)batch.targets;
     if (turned) turned += run * batch.target_run + first * batch.target_row;
-    for (Size r = 0; r < rows; r++) {
-      bool odd = turned && turned[r * batch.target_row];
-      for (Size k = 0; k < batch.relevant; k += 57) {
-        const Size left = batch.relevant - k < 57 ? batch.relevant - k : 57;
-        odd ^= __builtin_parityll(following(bits, place_of(batch, first + r) + k) >> (64 - left));
+    const Size n = widths[0], relevant = batch.relevant;
+    Size place = place_of(batch, first);
+    for (Size r = 0; r < rows; r++, place += n) {
+      uint64_t odd = turned && turned[r * batch.target_row];
+      for (Size k = 0; k < relevant; k += 57) {
+        const Size left = relevant - k < 57 ? relevant - k : 57;
+        odd ^= following(bits, place + k) >> (64 - left);
       }
-      signs[r] = odd ? -1 : 1;
+      signs[r] = __builtin_parityll(odd) ? -1 : 1;
     }
   }
 
@@ -488,8 +493,13 @@ struct Net {
   }
 
   void activate(Size i, Size rows) {
-    const Size n = rows * whole(widths[i]);
-    for (Size k = 0; k < n; k += V) store(acts[i] + k, activated(w.activation, load(pres[i] + k)));
+    const Size n = rows * whole(widths[i]), kind = w.activation;
+    const float *from = pres[i];
+    float *to = acts[i];
+    if (kind == RELU)
+      for (Size k = 0; k < n; k += V) store(to + k, activated(RELU, load(from + k)));
+    else
+      for (Size k = 0; k < n; k += V) store(to + k, activated(kind, load(from + k)));
   }
 
   void forward(const Batch &batch, Size run, Size first, Size rows) {
@@ -520,7 +530,8 @@ struct Net {
       const bool last = i + 1 == w.layers;
       const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
       float *to = last ? error[0] : pres[i + 1];
-      if (!i && tables && batch.relevant)
+      const bool looked = !i && tables && batch.relevant;
+      if (looked)
         look_up(bits_of(batch, run), place_of(batch, first), rows, bias);
       else if (o.rows == 1) {
         for (Size r = 0; r < rows; r += V) {
@@ -536,7 +547,7 @@ struct Net {
         }
       } else
         product(rows, ldo, widths[i], acts[i], ldi, 1, o.turned, ldo, to, ldo, bias, 0);
-      if (!last) activate(i + 1, rows);
+      if (!last && !(looked && w.activation == RELU)) activate(i + 1, rows);
     }
   }
 
