@@ -519,13 +519,15 @@ def test_a_line_says_what_comes_next(here, tiny, outputs, tmp_path):
         (["weights", "gradients", "spectrum"], "spectrum"),
         (["weights", "gradients", "fourier"], "progress"),
         (["weights", "examples"], "examples"),
+        (["weights", "gradients", "regions"], "regions"),
+        (["weights", "parity", "swept"], "compare"),
     ],
 )
 def test_the_next_analysis_is_that_of_what_was_recorded(probes, kind):
     design = "crossed" if "crossed" in probes else "seeds"
-    config = SimpleNamespace(probes=probes, design=design)
+    config = SimpleNamespace(probes=probes, design=design, task=SimpleNamespace(name="parity"))
     layout = SimpleNamespace(request=SimpleNamespace(config=config))
-    assert next_step._kind([layout]) == kind
+    assert next_step._kind([layout] * (1 + ("swept" in probes))) == kind
 
 
 # Launchers

@@ -60,7 +60,9 @@ def _kind(layouts: Sequence[Layout]) -> str:
         return USUAL
     from dynalab.analysis.command import needs_of
 
-    for kind in sorted(names("analysis", search_path())):
+    # To import all analyses for this line would take half a second.
+    words = {*(recorded - PROBES), *[_CROSSED] * crossed, *["sweeps"] * swept}
+    for kind in names("analysis", search_path(), mentioning=words):
         try:
             part = find("analysis", kind, search_path())
             needs = needs_of(part, part.config_class())

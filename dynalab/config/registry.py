@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -177,17 +177,23 @@ def chosen(text: str, group: str) -> str | None:
     return next((str(name) for key, name in pairs if str(key).split()[-1].lstrip("/") == group), None)
 
 
-def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
-    """Return every option of a group, for error messages and completion."""
+def names(group: str, folders: Sequence[Path] = (), mentioning: Collection[str] = ()) -> list[str]:
+    """Return every option of a group, for error messages and completion.
+
+    Of dynalab's own analyses, where words are given, only those whose source has one of these.
+    """
     stems = {path.stem for root in roots(folders) for path in (root / group).glob("*.yaml")}
     options = {stem for stem in stems if not stem.startswith("_")}
-    return sorted(options | (_analyses(folders) if group == "analysis" else set()))
+    return sorted(options | (_analyses(folders, mentioning) if group == "analysis" else set()))
 
 
-def _analyses(folders: Sequence[Path]) -> set[str]:
+def _analyses(folders: Sequence[Path], mentioning: Collection[str]) -> set[str]:
     """Return the names of all analyses, told by their sources: listing them imports none."""
     own = Path(__file__).resolve().parent.parent / "analysis"
     paths = [*own.glob("*.py"), *own.glob("*/__init__.py")]
+    if mentioning:
+        word = re.compile(rf"\b(?:{'|'.join(map(re.escape, mentioning))})\b".encode())
+        paths = [path for path in paths if word.search(path.read_bytes())]
     paths += [path for folder in folders for path in (folder / "analysis").glob("*.py")]
     own_names = [(path, _declared(path, _stamp(path))) for path in paths]
     declared = [path for path, has in own_names if "Config" in has and has & {*_functions("analysis")}]
