@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -10,6 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from dynalab.show.blocks import Block
+from dynalab.show.blocks import Figure as Shown
+from dynalab.show.plots import draw
+from dynalab.show.plots.style import style
+
+# Widths of figures of papers, in inches: one column, one and a half, two.
+WIDTHS = (3.25, 5.0, 7.0)
 # Points by which boxes may meet: those of letters have some room in them.
 MEET = 0.4
 
@@ -31,19 +39,30 @@ def collisions(figure: Figure) -> list[str]:
     return made
 
 
+def collisions_of(blocks: Iterable[Block]) -> list[tuple[str, float, list[str]]]:
+    """Return name, width and `collisions` of every figure among blocks that has some at one of the widths."""
+    figures = [block for block in blocks if isinstance(block, Shown)]
+    assert figures
+    made = [
+        (one.name, width, collisions(draw(one, size=(width, None)))) for one in figures for width in WIDTHS
+    ]
+    return [item for item in made if item[2]]
+
+
 def drawn(figure: Figure) -> list[tuple[str, np.ndarray]]:
     """Return the words that a figure shows, each with the corners of its box, (4, 2), in points."""
     made: dict[int, tuple[str, np.ndarray]] = {}
-    draw = Text.draw
+    drawing = Text.draw
 
     def noted(text: Text, renderer: Any) -> None:
-        draw(text, renderer)
+        drawing(text, renderer)
         if text.get_visible() and text.get_text().strip():
             made[id(text)] = text.get_text(), corners(text, renderer) * 72 / figure.dpi
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Text, "draw", noted)
-        figure.draw_without_rendering()
+        with style():
+            figure.draw_without_rendering()
     return [*made.values()]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from collisions import collisions_of
 from stored import bits
 
 import dynalab
@@ -113,6 +114,7 @@ def test_what_it_says(outputs, here):
     assert plain(again) == plain(findings)
     alone, beside = (list(butterfly.show(findings, groups)) for groups in ([], [parent.group()]))
     assert not any(isinstance(block, Figure) for block in alone) and isinstance(beside[1], Response)
+    assert collisions_of(beside) == []
     assert sum(isinstance(block, Say) and block.headline for block in alone) == 1
     words = " ".join(block.text for block in alone if isinstance(block, Say))
     assert "every number of theirs is 0" in words and "every weight moved by 0.1 standard deviations" in words

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from collisions import collisions_of
 from stored import assert_same, bits
 
 import dynalab
@@ -15,6 +16,10 @@ from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.core.streams import edit_generator
 from dynalab.core.words import number, rounded
 from dynalab.launch import inline
+from dynalab.report.fork import section
+from dynalab.report.write import gathered
+from dynalab.store.find import select
+from dynalab.store.reader import Ensemble
 from dynalab.training.job import Control
 
 STEP, END = 12, 20
@@ -256,6 +261,11 @@ def test_the_page_shows_a_fork_beside_its_parent(here, parent, tmp_path):
     page = (parent.path.parent.parent / "reports/beside/index.html").read_text()
     assert f"A fork of <strong>{parent.id}</strong> from step 12 on." in page
     assert "Beside its parent" in page and "fork at step 12" in page and "edit.factor=0.5" in page
+    selection = select(parent.path.parent.parent, [child.id], None, Ensemble)
+    ((shown,), _) = gathered(selection, {}, parent.path.parent.parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynalab.report.fork.settled", lambda block, *_: block)
+        assert collisions_of(section(shown).blocks) == []
     # It is what the page begins with: its title, what it is otherwise, how far apart the runs end, both in one figure.
     assert "forked at step 12; rescale, factor 0.5" in page[page.index("<h1>") : page.index("</h1>")]
     gap = np.subtract(*(item.array("test_accuracy")[:, -1] for item in (child, parent)))

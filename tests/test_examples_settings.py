@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from collisions import collisions_of
 from groups import of_examples
 from nulls.examples import Alike
 
@@ -149,7 +150,7 @@ def test_what_is_said_of_a_test_set_is_not_said_of_new_examples():
     assert "whether it would be on new examples cannot be told" in head and "adam" in head
     (figure,) = (block for block in blocks if isinstance(block, Dots))
     assert figure.labels == ["adam less sgd, this test set", "adam less sgd, new examples"]
-    assert figure.marked == [True, False]
+    assert figure.marked == [True, False] and collisions_of(blocks) == []
     text = json.dumps(plain(found), allow_nan=False)
     assert json.dumps(plain(restore(Findings, json.loads(text), tables(found).get))) == text
     turned = analyse([groups[1], groups[0]], Config()).pairs[0]

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from collisions import collisions
+from collisions import WIDTHS, collisions
 from test_notebook import FIGURES
 
 import dynalab
 from dynalab.analysis.hmm.features import WEIGHT_METRICS as WEIGHTS
 
-WIDTHS = (3.25, 5.0, 7.0)
 STEPS = np.arange(0, 3001, 20)
 LATE = 1 / (1 + np.exp((1500 - STEPS) / 100))[None] * np.linspace(0.9, 1, 20)[:, None]
 LONG = [

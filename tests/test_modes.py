@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from collisions import collisions_of
 from groups import of_weights
 from safetensors.torch import save_file
 
@@ -281,6 +282,7 @@ def test_networks_are_run_as_stacks_with_statistics_of_their_own(outputs):
     rows = {run.run: run for run in found.runs}
     assert [run.verdict for run in found.runs] == ["measured"] * 2 + ["insufficient_data"]
     assert found.summary.metric == "accuracy" and found.summary.runs == 2
+    assert collisions_of(analysis.show(found, [group])) == []
     networks = found.networks
     for run in group.runs[:2]:
         steps = run.weights.grid

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from collisions import collisions_of
 from conftest import TINY
 from report_fakes import make_ensemble, no_drawing, read_page
 
@@ -131,6 +132,7 @@ def test_verdicts_have_the_figures_colours_and_words(monkeypatch):
     blocks = section(made()).blocks
     claims, removals, _ = [block for block in blocks if isinstance(block, Table)]
     (figure,) = [block for block in blocks if isinstance(block, Regions)]
+    assert collisions_of([figure]) == []
     cells: list[Cell] = [row[-1] for row in claims.rows]
     assert [cell.swatch for cell in cells] == [INSIDE, OUTSIDE, MUTED, ""]
     assert [cell.text for cell in cells] == ["agrees", "disagrees", "undecided", "not at this scale"]
