@@ -50,7 +50,7 @@ HARD: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "estimates_in_regions": (
         (["the edge is reached before the loss has fallen by half", "b"], [0.5, 1e5], [(0.2, None), (1.0, 1e6)],
          [(0.4, 1.0), (1e4, None)]),
-        {"notes": ["agrees", "not at this scale"]},
+        {"notes": ["agrees", "not at this scale"], "axes": ["share, n = 20", "correlation, n = 1,000"]},
     ),
     "halved_rate": (
         (["s0000: the sharpness rises to twice the threshold"] * 3,

@@ -133,6 +133,10 @@ def test_verdicts_have_the_figures_colours_and_words(monkeypatch):
     claims, removals, _ = [block for block in blocks if isinstance(block, Table)]
     (figure,) = [block for block in blocks if isinstance(block, Regions)]
     assert collisions_of([figure]) == []
+    # Each axis says what stands on it.
+    assert list(figure.axes) == [
+        f"{claim.statistic}, n = {claim.n}" for claim in made().claims if claim.measured
+    ]
     cells: list[Cell] = [row[-1] for row in claims.rows]
     assert [cell.swatch for cell in cells] == [INSIDE, OUTSIDE, MUTED, ""]
     assert [cell.text for cell in cells] == ["agrees", "disagrees", "undecided", "not at this scale"]

@@ -247,6 +247,7 @@ class Regions(Figure):
     notes: Sequence[str] = ()  # words beside each
     # `inside`, `outside` or `open`, by which each is coloured and marked; none: as its interval lies
     places: Sequence[str] = ()
+    axes: Sequence[str] = ()  # what the values of each are
 
 
 @dataclass(frozen=True, kw_only=True)

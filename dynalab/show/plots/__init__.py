@@ -148,7 +148,7 @@ def draw(
     if isinstance(block, Regions):
         return estimates_in_regions(
             block.labels, block.values, block.intervals, block.regions,
-            notes=block.notes, places=block.places, size=size,
+            notes=block.notes, places=block.places, axes=block.axes, size=size,
         )  # fmt: skip
     if isinstance(block, Ranking):
         return ranking(

@@ -34,6 +34,7 @@ def estimates_in_regions(
     *,
     notes: Sequence[str] = (),
     places: Sequence[str] = (),
+    axes: Sequence[str] = (),
     size: Size | None = None,
 ) -> Figure:
     """Draw estimates, their intervals, and the regions behind them.
@@ -45,9 +46,11 @@ def estimates_in_regions(
         regions: Likewise; a bound of None is none.
         notes: Words to the right of each row.
         places: `inside`, `outside` or `open`, how each row looks; none: as its interval lies in its region.
+        axes: What the values of each row are, under its axis.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
-    figure = new_figure(7.6, row_height(labels, notes, 0.62, size) * max(len(labels), 1) + 0.3, size)
+    each = 0.78 if any(axes) else 0.62
+    figure = new_figure(7.6, row_height(labels, notes, each, size) * max(len(labels), 1) + 0.3, size)
     grid = figure.add_gridspec(len(labels), 1)
     for place, label in enumerate(labels):
         ax = figure.add_subplot(grid[place])
@@ -58,6 +61,8 @@ def estimates_in_regions(
             ax.set_title(": ".join([label, *notes[place : place + 1]]), fontsize=8, pad=4)
         else:
             name_rows(ax, [label], notes[place : place + 1])
+        if axes:
+            ax.set_xlabel(axes[place], fontsize=7, color=MUTED, labelpad=1)
     return figure
 
 
