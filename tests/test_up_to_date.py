@@ -69,6 +69,20 @@ def rows(paths: EnsemblePaths, cadence: str | None = None) -> dict[int, int]:
     return {int(seed): int(step) for seed, step in found.groupby("seed")["step"].max().items()}
 
 
+@pytest.mark.parametrize(("most", "groups"), [(1, 5), (9, 2), (1 << 14, 1)])
+def test_runs_lie_together_up_to_some_rows(paths, monkeypatch, most, groups):
+    """Of 2, 3, ... rows; what is told of each is its own, in their order."""
+    for seed in range(5):
+        write_shard(paths, seed, 10 * (seed + 1))
+    monkeypatch.setattr(table, "_ROWS", most)
+    table.refresh(paths)
+    assert pq.read_metadata(paths.metrics()).num_row_groups == groups
+    found = pd.read_parquet(paths.metrics())
+    told = [(seed, 10 * row, seed) for seed in range(5) for row in range(seed + 2)]
+    assert [*zip(found["seed"], found["step"], found["loss_every"], strict=True)] == told
+    assert [*found["run"]] == [f"0123456789/s{seed:04d}" for seed, _, _ in told]
+
+
 def test_of_many_writers_the_last_sees_all(paths):
     def work(seed: int) -> None:
         write_shard(paths, seed, 10 * (seed + 1))

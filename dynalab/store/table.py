@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from dynalab.core.atomic import replacing
 from dynalab.core.errors import StoreError
+from dynalab.core.trajectories import Trajectory
 from dynalab.store import runfile, series
 from dynalab.store.names import FORCED, block_of
 from dynalab.store.paths import EnsemblePaths
@@ -25,6 +26,8 @@ from dynalab.store.stored import StoredEnsemble, StoredRun
 _ABOUT = b"dynalab"
 # To be raised when the same rows make other files.
 _VERSION = 1
+# Rows of a group, but for a run with more: to write a group costs as much as some thousands of rows.
+_ROWS = 1 << 14
 
 
 def refresh(paths: EnsemblePaths) -> None:
@@ -162,21 +165,36 @@ def _write_grid(
     fields = [("run", pa.string()), ("seed", pa.int64()), ("step", pa.int64())]
     fields += [(name, pa.float64()) for name in names]
     schema = pa.schema(fields, {_ABOUT: json.dumps(about)})
-    # A row group a run: memory stays that of one run, however many seeds there are.
     with (
         replacing(ensemble.paths.metrics(cadence)) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=["run"]) as writer,
     ):
-        for run in runs:
-            try:
-                trajectory = ensemble.trajectory(run, names, cadence)
-            except StoreError:
-                continue
-            n = len(trajectory.steps)
-            columns = [_texts(run.id, n), _numbers(pa.int64(), run.seed, n)]
-            columns.append(_numbers(pa.int64(), trajectory.steps, n))
-            columns += [_numbers(pa.float64(), column, n) for column in trajectory.values.T]
+        # Some runs a group: memory stays that of these, however many seeds there are.
+        for group in _groups(ensemble, runs, cadence, names):
+            sizes = [len(trajectory.steps) for _, trajectory in group]
+            own = list(zip((run for run, _ in group), sizes, strict=True))
+            n, values = sum(sizes), np.concatenate([trajectory.values for _, trajectory in group])
+            columns = [pa.concat_arrays([_texts(run.id, size) for run, size in own])]
+            columns.append(pa.concat_arrays([_numbers(pa.int64(), run.seed, size) for run, size in own]))
+            steps = np.concatenate([trajectory.steps for _, trajectory in group])
+            columns += [_numbers(pa.int64(), steps, n), *(_numbers(pa.float64(), x, n) for x in values.T)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _groups(
+    ensemble: Ensemble, runs: Sequence[StoredRun], cadence: str | None, names: list[str]
+) -> Iterator[list[tuple[StoredRun, Trajectory]]]:
+    """Yield the runs that can be read, with their rows, some at a time."""
+    group, rows = list[tuple[StoredRun, Trajectory]](), 0
+    for run in runs:
+        with contextlib.suppress(StoreError):
+            group.append((run, ensemble.trajectory(run, names, cadence)))
+            rows += len(group[-1][1].steps)
+        if rows >= _ROWS:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def _numbers(kind: Any, values: Any, n: int) -> Any:
