@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,7 +36,8 @@ class Drawer:
     def __init__(self) -> None:
         """Start it; it imports while this process does."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            # Nothing is imported from the folder that the command is given in.
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         # One conversation at a time.
@@ -94,8 +95,11 @@ class Drawer:
 
 
 def second() -> AbstractContextManager[Drawer | None]:
-    """Return a second process where there is a processor for it, else None, as a context."""
-    return Drawer() if cores() > 1 else nullcontext()
+    """Return a second process where there is a processor for it, and room for a process, else None, as a context."""
+    with suppress(OSError):
+        if cores() > 1:
+            return Drawer()
+    return nullcontext()
 
 
 def main() -> None:
