@@ -147,8 +147,10 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
             )
     for line in outcome.held:
         note(line)
-    for layout in outcome.layouts:
-        n_diverged = sum(run["status"] == "diverged" for run in _runs_json(layout))
+    # All are read once: of many runs that takes as long as their tables.
+    runs = [_runs_json(layout) for layout in outcome.layouts]
+    for layout, own in zip(outcome.layouts, runs, strict=True):
+        n_diverged = sum(run["status"] == "diverged" for run in own)
         if n_diverged:
             note(
                 f"{layout.paths.root.name}: {n_diverged} of {count(len(layout.request.runs), 'run')} diverged"
@@ -176,14 +178,15 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
         about = {"jobs": queued} if queued else {}
         emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts], **about})
     else:
-        _print_table(outcome)
+        _print_table(outcome, runs)
     if outcome.report.interrupted:
         if not outcome.report.jobs:
             note("interrupted; the state is saved and the same command goes on")
         return 130
-    if not outcome.exit_code and not (as_json or quiet or outcome.report.jobs):
+    code = outcome.exit_code
+    if not code and not (as_json or quiet or outcome.report.jobs):
         next_step.after_training(outcome.layouts)
-    return outcome.exit_code
+    return code
 
 
 def _tell_jobs(outcome: Outcome) -> None:
@@ -300,10 +303,10 @@ def _ensemble_json(layout: Any) -> dict[str, Any]:
     }
 
 
-def _print_table(outcome: Outcome) -> None:
+def _print_table(outcome: Outcome, runs_of: list[list[dict[str, Any]]]) -> None:
     rows = []
-    for layout in outcome.layouts:
-        runs, config = _runs_json(layout), layout.request.config
+    for layout, runs in zip(outcome.layouts, runs_of, strict=True):
+        config = layout.request.config
         counts = Counter(run["status"] for run in runs)
         # A configuration that its worker refused leaves no folder.
         path = layout.paths.root if layout.paths.root.is_dir() else None
