@@ -83,10 +83,14 @@ def test_every_figure_of_a_page_is_drawn_at_a_column(
     monkeypatch.setattr(
         "dynalab.report.figures.figures", lambda *args: kept.append(figures(*args)) or kept[-1]
     )
+    drawn = set()
     for refs in ([store.fork.id], ["rate0.1"], [item.id for item in store.swept]):
         listed = names(here("figure", "--list", *refs, "--json"))
-        # What the command does with the one that it is asked for.
+        # What the command does with the one that it is asked for; a name is drawn once of all that have it.
         for item in kept[-1]:
+            if item.name in drawn:
+                continue
+            drawn.add(item.name)
             assert _write(item, Path("x.svg"), (3.25, None))[0] == 3.25, item.name
             assert ET.parse("x.svg").getroot().get("width") == "234pt"
         assert listed == [(item.name, item.number) for item in kept[-1]]
@@ -97,13 +101,12 @@ def test_every_figure_of_a_page_is_drawn_at_a_column(
 
 def test_an_archive_holds_page_figures_and_tables(store: SimpleNamespace, here: Cli) -> None:
     refs = [item.id for item in store.swept]
-    made = []
-    for _ in range(2):
-        path = Path(here("report", *refs, "--name", "x", "--zip").out.strip())
-        made.append(path.read_bytes())
-    assert made[0] == made[1]
+    path = Path(here("report", *refs, "--name", "x", "--zip").out.strip())
     with ZipFile(path) as archive:
         assert archive.testzip() is None
+        # Same results, same bytes: the page's and the figures' are tested elsewhere.
+        assert len({(item.date_time, item.external_attr) for item in archive.infolist()}) == 1
+        assert archive.namelist() == sorted(archive.namelist())
         files = {name.removeprefix("x/"): archive.read(name) for name in archive.namelist()}
     # Its page is the same as without an archive, which leaves none of another page, and the files that it links to are
     # in it.
@@ -145,7 +148,7 @@ def test_values_of_tables_are_inert() -> None:
 
 
 def test_formats_hold_their_letters_and_no_date(store: SimpleNamespace, here: Cli) -> None:
-    ref, made = store.swept[0].id, {}
+    ref, made = "rate0.1", {}
     for suffix in ("pdf", "svg", "png"):
         for name in ("a", "b"):
             assert here("figure", "curves", ref, "--to", f"{name}.{suffix}", "--width", "84mm").code == 0

@@ -20,8 +20,8 @@ def test_a_state_without_a_cost_is_no_detour():
 
 
 def test_the_bars_measure_and_judge(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulated, "PLANTED", 2)
-    monkeypatch.setattr(simulated, "WITHOUT", 2)
+    monkeypatch.setattr(simulated, "PLANTED", 1)
+    monkeypatch.setattr(simulated, "WITHOUT", 1)
     figure, reached = simulated.detour_test(tmp_path)
-    assert figure.startswith("found 2 of 2") and "false in 0 of 2" in figure and not reached
-    assert len((tmp_path / "given-planted.jsonl").read_text().splitlines()) == 2
+    assert figure.startswith("found 1 of 1") and "false in 0 of 1" in figure and not reached
+    assert len((tmp_path / "given-planted.jsonl").read_text().splitlines()) == 1
