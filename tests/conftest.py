@@ -33,8 +33,10 @@ def _isolated(
 ) -> None:
     """Every test has an outputs folder of its own, and none of the user's settings."""
     monkeypatch.setenv("DYNALAB_OUTPUTS", str(tmp_path / "outputs"))
-    # What was tried of a network on this machine holds for all tests.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    # What was tried of a network on this machine holds for all tests, whichever of pytest's processes runs them.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
     monkeypatch.delenv("DYNALAB_PATH", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
