@@ -387,6 +387,24 @@ def test_verdicts_and_what_never_came_counts_as_later():
     assert (cut.onset.reached, cut.end.reached, cut.end.median_step) == (1, 0, None)
 
 
+def test_what_cannot_be_told_is_said_for_what_it_is():
+    def headline(values, **about) -> str:
+        found = judged({"s0": values, "s1": values})
+        return next(iter(regions.show(replace(found, **about), ()))).text
+
+    few = np.arange(61) % 3 == 0
+    assert "nothing changes**: local complexity is the same in every row of 2 runs." in headline(
+        np.full(61, 2.0)
+    )
+    assert "the same in every row" in judged({"s0": np.full(61, 2.0)}).runs[0].reason
+    told = headline(0.1 * few, points=50)
+    assert "no phase can be told** in 2 of 2 runs, whose rows count fewer than 8 units" in told
+    one = headline(few * 2.0, points=1)
+    assert one.endswith("; one point has no spread over points, so that counts have no interval.")
+    noise = np.random.default_rng(1).normal(size=61)
+    assert "cannot be told from noise" in headline(3 + 0.3 * noise, points=50)
+
+
 def test_phases_are_held_against_landmarks():
     curve = np.interp(np.arange(61), [0, 10, 40, 60], [4.0, 2.0, 6.0, 3.0])
     steps = np.arange(0, 610, 10)

@@ -223,7 +223,10 @@ def _around(rows: Rows, place: int, change: float) -> Around | None:
         (True, True, True): "double_descent",
     }[first is not None, ascent is not None, second is not None]
     reason = f"{count(len(rows.steps), 'row')}, steps {rows.steps[0]:,} to {rows.steps[-1]:,}"
-    if curve.few:
+    if values.min() == values.max():
+        verdict = "cannot_tell" if curve.few else "flat"
+        reason += "; the same in every row"
+    elif curve.few:
         verdict = "cannot_tell"
         reason += f"; no row counts {COUNTED} units around all points together"
     elif verdict == "flat" and curve.least > change:

@@ -92,8 +92,13 @@ def phases_of(steps: np.ndarray, values: np.ndarray, change: float, points: int 
 def _few(values: np.ndarray, points: int | None) -> bool:
     top, above = float(values.max(initial=0.0)), values[values > 0]
     if points is not None:
-        return top * points < COUNTED - 0.5
+        return counts_few(top, points)
     return len(above) < len(values) and top < (COUNTED - 0.5) * float(above.min(initial=np.inf))
+
+
+def counts_few(highest: float, points: int | None) -> bool:
+    """Return whether the row whose mean over so many points is highest counts fewer units than `COUNTED`."""
+    return points is not None and highest * points < COUNTED - 0.5
 
 
 def _means(values: np.ndarray, window: int) -> np.ndarray:

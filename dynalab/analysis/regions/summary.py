@@ -7,6 +7,7 @@ from typing import Any
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary
+from dynalab.analysis.regions.phases import COUNTED, counts_few
 from dynalab.analysis.regions.words import LABELS, POINTS, VERDICTS, bounds
 from dynalab.core.words import LINES, count, number, rounded
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
@@ -51,10 +52,20 @@ def _headline(findings: Findings) -> str:
     if "train" not in sets:
         return f"no run of {len(findings.runs):,} has the rows that phases take"
     train = sets["train"]
+    judged = [run.train for run in findings.runs if run.train]
+    if all(own.lowest == own.highest for own in judged):
+        rows = f"every row of {count(len(judged), 'run')}" if len(judged) > 1 else "every row"
+        text = f"around training points **nothing changes**: local complexity is the same in {rows}"
+        return text + _one_point(findings)
     most = max(train.verdicts, key=lambda verdict: train.verdicts[verdict])
     n = train.verdicts[most]
     of = f"in {n:,} of {count(train.runs, 'run')}" if train.runs > 1 else ""
     text = f"around training points local complexity **{VERDICTS[most]}** {of}".rstrip()
+    if most == "cannot_tell" and 2 * sum(counts_few(own.highest, findings.points) for own in judged) > len(
+        judged
+    ):
+        text = f"around training points **no phase can be told** {of}".rstrip()
+        text += f", whose rows count fewer than {COUNTED} units around all points together"
     second, ascent = train.phases["second_descent"], train.phases["ascent"]
     if second.onset.reached:
         text += f"; the second descent {_when(second)}"
@@ -63,7 +74,15 @@ def _headline(findings: Findings) -> str:
     if train.last_to_first is not None:
         text += f"; local complexity ends at **{number(rounded(train.last_to_first))}** times its first value"
         text += bounds(train.last_to_first_interval, brackets=True)
-    return text
+    return text + _one_point(findings)
+
+
+def _one_point(findings: Findings) -> str:
+    return (
+        "; one point has no spread over points, so that counts have no interval"
+        if findings.points == 1
+        else ""
+    )
 
 
 def _when(phase: PhaseSummary) -> str:
