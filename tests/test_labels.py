@@ -131,3 +131,15 @@ def test_words_do_not_overlap(name: str) -> None:
     for width in WIDTHS:
         figure = getattr(dynalab.figures, name)(*words, **keys, size=(width, None))
         assert collisions(figure) == [], width
+
+
+@pytest.mark.parametrize("maps", [1, 2])
+def test_maps_that_are_made_square_have_room_for_their_words(maps: int) -> None:
+    steps = np.arange(0, 1001, 20)
+    values = 1 - 0.33 * np.exp(-np.minimum.outer(steps, steps) / 100)
+    for size in (None, *((width, None) for width in WIDTHS)):
+        names, spreads = ["relative to step 0", "spread"][:maps], [False, True]
+        figure = dynalab.figures.similarity_maps(
+            names, [steps] * maps, [values] * maps, spreads=spreads, size=size
+        )
+        assert collisions(figure) == [], size

@@ -123,7 +123,8 @@ def test_labels_stand_at_the_ends_and_apart() -> None:
     middle = (0.5 - low) / (high - low)
     assert (found["b"][1] + found["c"][1]) / 2 == pytest.approx(middle)
     apart = ax.get_window_extent().height * (found["c"][1] - found["b"][1])
-    assert apart == pytest.approx(1.03 * texts(ax)["b"].get_window_extent().height, rel=0.02)
+    height = texts(ax)["b"].get_window_extent().height
+    assert height < apart < 1.3 * height
     assert [item_.get_color() for item_ in texts(ax).values()] == list(CYCLE[:3])
     # One line needs no label.
     assert not FIGURES.curves(STEPS, {"a": values[None]}).axes[0].texts

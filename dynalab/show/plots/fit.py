@@ -39,6 +39,17 @@ class Fitted(ConstrainedLayoutEngine):
         # Whether nothing has to be laid out at the resolution and size of now.
         self.settled: tuple[float, float, float] | None = None
 
+    def execute(self, fig: Figure) -> None:
+        """Lay a figure out as if no axes were square: matplotlib takes what those leave free for room for their words."""
+        square = [(ax, ax.get_aspect()) for ax in fig.axes if ax.get_aspect() != "auto"]
+        for ax, _ in square:
+            ax.set_aspect("auto")
+        try:
+            super().execute(fig)
+        finally:
+            for ax, aspect in square:
+                ax.set_aspect(aspect)
+
     def settle(self, figure: Figure) -> None:
         """Lay a figure out until its words have room, unless its axes have none."""
         with warnings.catch_warnings():
