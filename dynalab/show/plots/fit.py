@@ -40,7 +40,7 @@ class Fitted(ConstrainedLayoutEngine):
         self.settled: tuple[float, float, float] | None = None
 
     def execute(self, fig: Figure) -> None:
-        """Lay a figure out as if no axes were square: matplotlib takes what those leave free for room for their words."""
+        """Lay a figure out as if no axes were square: what these leave free is no room for words."""
         square = [(ax, ax.get_aspect()) for ax in fig.axes if ax.get_aspect() != "auto"]
         for ax, _ in square:
             ax.set_aspect("auto")
