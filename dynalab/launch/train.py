@@ -177,9 +177,9 @@ def train(
         check_data = getattr(request.config.task, "check_data", None)
         if check_data is not None:
             check_data()
-    if settings.compute.compile and not settings.device.startswith("cuda") and not plans.elsewhere:
-        # Before workers ask for it, so that it is made once.
-        compiler.require() if options.dry_run else compiler.library(tell)
+    compiles = settings.compute.compile and not settings.device.startswith("cuda") and not plans.elsewhere
+    if compiles:
+        compiler.require()
     most_gb = settings.compute.snapshot_gb
     if options.dry_run or options.prepare:
         refuse_excess(compared, most_gb, plans.size)
@@ -192,7 +192,10 @@ def train(
         announcement = stack.enter_context(Announcement(outputs))
         trainer = launcher(settings.launcher)(count, outcome.plan.threads)
         stack.callback(trainer.close)
-        # Workers are importing torch meanwhile; the first that is ready tries the step.
+        # Workers are importing torch meanwhile, and ask for the library afterwards, so that it is made once.
+        if compiles:
+            compiler.library(tell)
+        # The first that is ready tries the step.
         plans.ask(trainer)
         if not options.prepare:
             plans.survey(compared, tell)
