@@ -1,9 +1,10 @@
-"""What averaging the weights costs: its share of the CPU seconds of updates, at the default keys of each average.
+"""What averaging the weights costs: its share of the CPU seconds of training, at the default keys of each average.
 
 Weights are taken in between updates, in one process and thread, as wide as one of two workers has them. In compiled
-code they are taken in within updates: what these take longer than without, both in turn.
+code they are taken in within updates: what these take longer than without, both in turn. Training has its rows at the
+default grid; what an average's own evaluation costs is a row's.
 
-    python -m benches.averages PAIRS STEPS SEEDS WORDS...      (answers JSON: average -> its share, one a pair)
+    python -m benches.averages PAIRS STEPS SEEDS WORDS...      (answers JSON: average -> its shares, one a pair)
 """
 
 from __future__ import annotations
@@ -25,23 +26,42 @@ AVERAGES = ("ema", "lawa", "swa")
 BAR = 0.03
 # Turns of a pair in compiled code.
 TURNS = 10
+# What the average is a share of.
+ALL, UPDATES = "training", "updates"
+# Updates without a row.
+ALONE = ("probes=[]", "eval.every=1_000_000")
 
 
 def loop_of(words: list[str], steps: int, seeds: int, compile: bool = False) -> Loop:
-    """Return a training without probes, warm."""
+    """Return a training, warm."""
     from dynalab.config.command import read_command
     from dynalab.training.loop import Loop
     from dynalab.training.streams import Streams
 
-    (request,) = read_command([*words, "probes=[]", f"train.steps={steps}"]).requests
+    (request,) = read_command([*words, f"train.steps={steps}"]).requests
     streams = [Streams.from_seed(seed) for seed in range(seeds)]
     loop = Loop(request.config, streams, steps, torch.device("cpu"), compile=compile)
     while loop.step < WARM:
-        loop.advance(WARM)
+        go_on(loop, WARM)
     return loop
 
 
-def shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, list[float]]:
+def go_on(loop: Loop, end: int) -> None:
+    """Train up to a step and its row, whichever is first."""
+    loop.advance(end)
+    loop.rows()
+    loop.forced_rows()
+
+
+def seconds_of(loop: Loop, steps: int) -> float:
+    """Return the CPU seconds of some more steps."""
+    end, began = loop.step + steps, time.process_time()
+    while loop.step < end:
+        go_on(loop, end)
+    return time.process_time() - began
+
+
+def shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, dict[str, list[float]]]:
     """Train with each average in turn."""
     from dynalab.training.averaging import Averaging
     from dynalab.training.updates import Updates
@@ -51,35 +71,41 @@ def shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, li
     clock = Clock()
     clock.count(Updates, "make", lambda *_: "updates")
     clock.count(Averaging, "take", lambda *_: "average")
-    loops = {name: loop_of([*words, f"average={name}"], WARM + pairs * steps, seeds) for name in AVERAGES}
-    found: dict[str, list[float]] = {name: [] for name in AVERAGES}
+    total = WARM + pairs * steps
+    training = loop_of(words, total, seeds)
+    loops = {name: loop_of([*words, *ALONE, f"average={name}"], total, seeds) for name in AVERAGES}
+    found: dict[str, dict[str, list[float]]] = {name: {of: [] for of in (ALL, UPDATES)} for name in AVERAGES}
     for _ in range(pairs):
+        whole = seconds_of(training, steps)
         for name, loop in loops.items():
             clock.seconds.clear()
             for _ in range(steps):
                 loop.update()
-            found[name].append(clock.seconds["average"] / clock.seconds["updates"])
+            found[name][ALL].append(clock.seconds["average"] / whole)
+            found[name][UPDATES].append(clock.seconds["average"] / clock.seconds["updates"])
     return found | compiled_shares(pairs, steps, seeds, words)
 
 
-def compiled_shares(pairs: int, steps: int, seeds: int, words: list[str]) -> dict[str, list[float]]:
+def compiled_shares(
+    pairs: int, steps: int, seeds: int, words: list[str]
+) -> dict[str, dict[str, list[float]]]:
     """Train with each average in turn, and without, in compiled code; nothing where that does not know the work."""
     ways = {"": [], **{f"{name}, compute.compile=true": [f"average={name}"] for name in AVERAGES}}
     total = WARM + pairs * steps
-    loops = {way: loop_of([*words, *more], total, seeds, compile=True) for way, more in ways.items()}
+    loops = {way: loop_of([*words, *ALONE, *more], total, seeds, compile=True) for way, more in ways.items()}
     if not loops[""].updates.is_compiled:
         return {}
-    found: dict[str, list[float]] = {way: [] for way in ways if way}
+    training = loop_of(words, total, seeds, compile=True)
+    found: dict[str, dict[str, list[float]]] = {way: {of: [] for of in (ALL, UPDATES)} for way in ways if way}
     for _ in range(pairs):
-        seconds = dict.fromkeys(ways, 0.0)
+        whole, seconds = 0.0, dict.fromkeys(ways, 0.0)
         for _ in range(TURNS):
+            whole += seconds_of(training, steps // TURNS)
             for way, loop in loops.items():
-                end, began = loop.step + steps // TURNS, time.process_time()
-                while loop.step < end:
-                    loop.advance(end)
-                seconds[way] += time.process_time() - began
+                seconds[way] += seconds_of(loop, steps // TURNS)
         for way, own in found.items():
-            own.append(seconds[way] / seconds[""] - 1)
+            own[ALL].append((seconds[way] - seconds[""]) / whole)
+            own[UPDATES].append(seconds[way] / seconds[""] - 1)
     return found
 
 
@@ -99,11 +125,12 @@ def measure(options: Options) -> list[Row]:
         for name, own in found.items():
             what = f"average={name}, {case.seeds} seeds of {case.name}"
             bar = None if options.quick else BAR
-            rows.append(Row(what, "updates, CPU time", own, bar, at_least=False))
+            beside = {"share of updates alone": own[UPDATES]}
+            rows.append(Row(what, "training, CPU time", own[ALL], bar, at_least=False, seconds=beside))
     return rows
 
 
-SUBJECT = Subject("averages", "the share of updates' CPU time that averaging the weights takes", measure)
+SUBJECT = Subject("averages", "the share of training's CPU time that averaging the weights takes", measure)
 
 
 if __name__ == "__main__":
