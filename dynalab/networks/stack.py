@@ -288,6 +288,8 @@ _NUMBERS = (Tensor, np.ndarray, np.generic, bool, int, float, complex)
 
 def _same(one: object, other: object) -> bool:
     """Return whether two attributes hold the same numbers; what holds none counts as the same."""
+    if one is other:
+        return True
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return _same([*one.values()], [*other.values()])  # torch's own keys (of hooks) are counted up
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

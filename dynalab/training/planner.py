@@ -168,7 +168,8 @@ def plan(
         # Too little work to try more threads: one is never far from best.
         usual = next((item for item in others if trial.seconds(item.width, item.threads)), usual)
     if trial is None or len(trial.timings) < 2:
-        return _laid_out(n_runs, usual, shared_by, why, trial)
+        fits = replace(usual, width=min(usual.width, _most_width(usual, trial, memory))) if trial else usual
+        return _laid_out(n_runs, fits, shared_by, why, trial)
     if not compute.exact and n_runs * shared_by == 1:
         # More threads have to be worth it: they take cores from others.
         usual, *others = sorted((usual, *others), key=lambda item: item.threads)
@@ -199,7 +200,8 @@ def _choices(n_runs: int, compute: Compute, shared_by: int, n_cores: int) -> lis
     workers = compute.workers or n_cores
     spread = max(1, math.ceil(workers / shared_by))
     share = max(1, math.ceil(n_runs / spread))
-    top = compute.width or min(share, MOST_WIDTH)
+    # Compiled code takes one run after another: wide stacks cost it no cache, and save the start of others.
+    top = compute.width or min(share, WIDEST if compute.compile else MOST_WIDTH)
     busy = max(min(workers, math.ceil(n_runs / top) * shared_by), 1)
     spare = 1 if compute.exact else max(n_cores // busy, 1)
     threads = compute.threads or spare
