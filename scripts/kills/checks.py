@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from stored import bits, difference
 
 from dynalab.store import runfile
+from dynalab.store.code import TEXT
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 
 # Beside shards an ensemble has these, and a shard those.
@@ -91,6 +92,9 @@ def _left_over(outputs: Path, reference: Path) -> list[Path]:
     for path in sorted(outputs.rglob("*")):
         of_shard = path.is_dir() and path.parent.name not in ("series", "checkpoints", "snapshots")
         if path.name in known or (of_shard and path.name.startswith("shard-")):
+            continue
+        # Of the code that trained, which may have been edited since the undisturbed command.
+        if TEXT.fullmatch(path.name) and EnsemblePaths(path.parent).config.is_file():
             continue
         # Which two checkpoints before the last are kept depends on where training went on.
         if path.name.startswith("step-") and ShardPaths(path.parent.parent).run.is_file():
