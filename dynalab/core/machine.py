@@ -84,7 +84,7 @@ def cores(root: Path = Path("/")) -> int:
 
 def free_memory(root: Path = Path("/")) -> int | None:
     """Return the bytes of memory that are free on this machine, to this process' control groups and job, or None."""
-    free = [job_memory()] if job_memory() else []
+    free = [given] if (given := job_memory()) else []
     free += [value * 1024 for value in _named(root / "proc/meminfo", "MemAvailable:")]
     for group in _own_groups("memory", root):
         for limits, usage, idle in (

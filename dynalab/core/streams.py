@@ -7,6 +7,8 @@ a resumed run needs no generator state, and no draw can shift another.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,20 @@ class Streams:
         import torch
 
         return torch.Generator(device=device).manual_seed(self.integer(name, *key))
+
+    @contextmanager
+    def seeded(self, name: str, *key: int) -> Iterator[None]:
+        """Have torch's global generators draw from the stream `name` for a while; the CPU's is then as it was."""
+        import torch
+
+        seed = self.integer(name, *key)
+        with torch.random.fork_rng(devices=[]):
+            if torch.cuda.is_available():
+                torch.manual_seed(seed)
+            else:
+                # For cards that are asked for later torch would keep the call and its stack, which takes a millisecond.
+                torch.default_generator.manual_seed(seed)
+            yield
 
 
 def edit_generator(seed: int, *key: int) -> np.random.Generator:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dynalab.config import registry
@@ -42,21 +41,9 @@ def build_networks(make: Callable[[], nn.Module], streams: Sequence[Streams]) ->
     """Build one network a run, each under its own `init` stream; torch's global generator is left as it was."""
     networks = []
     for stream in streams:
-        with torch.random.fork_rng(devices=[]):
-            _seed(stream.integer("init"))
+        with stream.seeded("init"):
             networks.append(make())
     return networks
-
-
-def _seed(seed: int) -> None:
-    """Seed torch's global generators; without a card, the one that there is.
-
-    For cards that are asked for later torch keeps the call and its stack, which takes a millisecond.
-    """
-    if torch.cuda.is_available():
-        torch.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 def side_by_side(

@@ -168,8 +168,7 @@ def teacher_examples(
 
     from dynalab.models.nets.mlp import MLP
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream.integer("split", 0))
+    with stream.seeded("split", 0):
         teacher = MLP(widths[0], widths[-1], widths[1:-1], activation="tanh")
     sets = []
     for i, size in enumerate(sizes):

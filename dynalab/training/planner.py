@@ -164,12 +164,26 @@ def plan(
     why = f"compute.workers={compute.workers}" if compute.workers else "at most a worker a core"
     if compute.width:
         return _laid_out(n_runs, usual, shared_by, f"compute.width={compute.width}")
-    if trial is not None and not compute.exact and trial.seconds(usual.width, usual.threads) is None:
+    if trial is None:
+        return _laid_out(n_runs, usual, shared_by, why)
+    if not compute.exact and trial.seconds(usual.width, usual.threads) is None:
         # Too little work to try more threads: one is never far from best.
         usual = next((item for item in others if trial.seconds(item.width, item.threads)), usual)
-    if trial is None or len(trial.timings) < 2:
-        fits = replace(usual, width=min(usual.width, _most_width(usual, trial, memory))) if trial else usual
-        return _laid_out(n_runs, fits, shared_by, why, trial)
+    best = usual
+    if len(trial.timings) > 1:
+        best = _fastest(n_runs, usual, others, compute, shared_by, trial)
+        why = f"tried: {_told(trial, best)}"
+    most = _most_width(best, trial, memory)
+    if best.width > most:
+        best = replace(best, width=most)
+        why += "; more would not fit in memory"
+    return _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
+
+
+def _fastest(
+    n_runs: int, usual: _Choice, others: list[_Choice], compute: Compute, shared_by: int, trial: Trial
+) -> _Choice:
+    """Return the choice by which the last worker is done first, the usual one unless another is worth it."""
     if not compute.exact and n_runs * shared_by == 1:
         # More threads have to be worth it: they take cores from others.
         usual, *others = sorted((usual, *others), key=lambda item: item.threads)
@@ -178,12 +192,7 @@ def plan(
         needed = _makespan(n_runs, other, shared_by, trial)
         if needed * WORTH < least:
             best, least = other, needed
-    why = f"tried: {_told(trial, best)}"
-    most = _most_width(best, trial, memory)
-    if best.width > most:
-        best = replace(best, width=most)
-        why += "; more would not fit in memory"
-    return _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
+    return best
 
 
 def with_bits(laid: Plan, bits: str | None, shared_by: int = 1) -> Plan:
