@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+import warnings
 from collections import Counter
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
+from dynalab.training import graphs
 from dynalab.training.graphs import Uncaptured
 from dynalab.training.loop import Loop
 
@@ -96,3 +99,26 @@ def test_what_cannot_be_captured_is_made_as_it_is(one_thread):
     assert tried["captures"] == 1
     for name, param in eager.stack.params.items():
         assert torch.equal(param, left.stack.params[name]), name
+
+
+def test_what_waits_for_the_card_is_told_from_within_and_other_warnings_go_on(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    modes = ["default"]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    told = []
+
+    def tell(line):
+        told.append((line, [frame.name for frame in traceback.extract_stack()[:-2]]))
+
+    def asking():
+        warnings.warn("called a synchronizing CUDA operation\nsaid of it", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="something else"), graphs.waits(tell):
+        asking()
+    ((line, stack),) = told
+    assert line == "called a synchronizing CUDA operation"
+    assert "asking" in stack
+    assert "show" not in stack
+    assert modes == ["default", "warn", "default"]

@@ -67,7 +67,8 @@ class Graphed(Generic[R]):
         if (graph := self._graphs.get(shapes)) is None:
             self._calls[shapes] = self._calls.get(shapes, 0) + 1
             if self._calls[shapes] <= WARM_UP:
-                with _waits() as found:
+                found: list[str] = []
+                with waits(found.append):
                     made = self._function(tensors)
                 if found:
                     self.refused = f"an update waits for the card: {found[0]}"
@@ -89,16 +90,15 @@ class Graphed(Generic[R]):
 
 
 @contextlib.contextmanager
-def _waits() -> Iterator[list[str]]:
-    """Collect what torch says of calls that make the host wait for the card."""
-    found: list[str] = []
+def waits(tell: Callable[[str], object]) -> Iterator[None]:
+    """Hand on what torch says, a line, of every call that makes the host wait for the card, from within that call."""
     if not torch.cuda.is_available():
-        yield found
+        yield
         return
 
     def show(message: Warning | str, *args: Any, **keys: Any) -> None:
         if "synchroniz" in str(message):
-            found.append(str(message).partition("\n")[0])
+            tell(str(message).partition("\n")[0])
         else:
             say(message, *args, **keys)
 
@@ -108,7 +108,7 @@ def _waits() -> Iterator[list[str]]:
         say, warnings.showwarning = warnings.showwarning, show
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            yield found
+            yield
         finally:
             torch.cuda.set_sync_debug_mode(mode)
 

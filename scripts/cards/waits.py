@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -27,11 +26,11 @@ def synchronisations(name: str) -> Callable[[Bench], Outcome]:
         # The first rows of a training are waited for.
         _to_grid(loop)
         loop.measuring.rows()
-        with _counted(bench) as in_updates:
+        with _counted() as in_updates:
             for _ in range(updates):
                 loop.update()
         rows = 0
-        with _counted(bench) as in_rows:
+        with _counted() as in_rows:
             for _ in range(5):
                 _to_grid(loop)
                 rows += bool(loop.measuring.rows())
@@ -55,27 +54,14 @@ def _to_grid(loop: Any) -> None:
 
 
 @contextlib.contextmanager
-def _counted(bench: Bench) -> Iterator[Counter[str]]:
+def _counted() -> Iterator[Counter[str]]:
     """Count synchronisations by their place in dynalab."""
-    import torch
+    from dynalab.training.graphs import waits
 
     found: Counter[str] = Counter()
-
-    def show(message: Any, *args: Any, **keys: Any) -> None:
-        if "synchroniz" in str(message):
-            found[place(traceback.extract_stack())] += 1
-
-    if bench.dry:
+    # Without this function and the one that shows warnings.
+    with waits(lambda line: found.update([place(traceback.extract_stack()[:-2])])):
         yield found
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = show
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def _places(found: Mapping[str, int]) -> str:
