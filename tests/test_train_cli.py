@@ -347,9 +347,17 @@ def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatc
     assert entry["run_bytes"] >= 0
     kept = json.loads((tmp_path / "cache/dynalab/exactness.json").read_text())
     assert list(kept.values()) == ["hold"]
+    # A plan on whatever device there is knows it, and what would be faster where there is much to do.
+    monkeypatch.setenv("CXX", "true")
+    words += ["seed=16..23", "compute.workers=1"]
+    short, long = (cli("train", *words, f"train.steps={steps}", "--dry-run") for steps in (20, 10**9))
+    assert "about 0 s" in short.out and "compute.compile" not in short.err
+    assert "about" in long.out and "compute.compile=true would" in long.err
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "compute.compile" not in cli("train", *words, f"train.steps={10**9}", "--dry-run").err
     # A damaged file is only a cache.
     (tmp_path / "cache/dynalab/trials.json").write_text("{")
-    assert command(["train", *words, "seed=16..23", "compute.workers=1", "--dry-run"]) == 0
+    assert command(["train", *words, "--dry-run"]) == 0
 
 
 def test_without_exactness_a_lone_seed_has_no_companion(here, outputs):

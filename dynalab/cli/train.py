@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from dynalab.launch.train import Outcome
     from dynalab.store.paths import ShardPaths
 
+# Seconds from which on a training is told of compiled code.
+LONG = 60.0
+
 
 @click.command("train", context_settings={"ignore_unknown_options": False})
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
@@ -234,6 +237,8 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
         tell: Callable[[str], None] = note
         if not quiet:
             note(_describe_work(outcome))
+            if hint := _faster(outcome):
+                note(hint)
         warn(outcome.warnings)
         if not quiet:
             shards = [paths for layout in outcome.layouts for paths in layout.work]
@@ -278,6 +283,17 @@ def _describe_work(outcome: Outcome) -> str:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
         how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
     return f"training {count(len(layouts), 'ensemble')}: {there}{how}"
+
+
+def _faster(outcome: Outcome) -> str | None:
+    """Return a line on compiled code, where a training of a minute or more is without it and need not be."""
+    from dynalab.training.compiler import KEY, compiler
+
+    left = sum(layout.steps_left() for layout in outcome.layouts)
+    seconds = (outcome.plan.step_seconds or 0.0) * left / max(outcome.plan.workers, 1)
+    if not outcome.plan.compilable or seconds < LONG or compiler() is None:
+        return None
+    return f"{KEY} would make these updates in compiled code: faster, and with bits of its own (docs/bits.md)"
 
 
 def _duration(seconds: float) -> str:
@@ -382,3 +398,5 @@ def _print_plan(outcome: Outcome, as_json: bool) -> None:
     header = ["ensemble", "seeds", "steps", "done", "partial", "new", "time", "overrides"]
     echo(columns(header, rows))
     note(f"plan: {outcome.plan.reason}; nothing was written")
+    if hint := _faster(outcome):
+        note(hint)

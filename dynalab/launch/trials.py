@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
 from dynalab.core.atomic import write_json
+from dynalab.core.devices import resolve_device
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cards, cores, free_memory
 from dynalab.launch.base import Launcher, launcher
@@ -55,6 +56,9 @@ class Plans:
         self.apart, self.elsewhere = chosen.apart, chosen.elsewhere
         self._launcher: Launcher | None = None
         self._device = self.asked
+        if self.asked == "auto" and not self.elsewhere:
+            # Until somebody who has torch is asked: what was tried before is known under the device's own name.
+            self._device = resolve_device("auto", len(cards()))
         self._found: dict[tuple[str, int], Plan] = {}
         self._bits: dict[str, str | None] = {}
 

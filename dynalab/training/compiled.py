@@ -28,7 +28,6 @@ from dynalab.optim.updates import lines_of
 from dynalab.tasks.loss import Loss
 from dynalab.tasks.parity_data import PADDING, random_bytes
 from dynalab.training.averaging import Averaging
-from dynalab.training.compiler import library
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
 LOSSES = ("hinge", "square", "logistic", "cross_entropy")
@@ -93,20 +92,15 @@ class _Work(Structure):
 Taking = tuple[Sequence[Tensor], float] | None
 
 
-def compiled(
+def unknown(
     config: EnsembleConfig,
     stack: Stack,
     loss: Loss,
     optimizer: torch.optim.Optimizer,
     averaging: Averaging | None = None,
-) -> Compiled | str:
-    """Return what makes a configuration's updates in compiled code; in words, what of it that does not know.
-
-    Raises:
-        ConfigError: There is no compiler, or it fails.
-    """
-    chain: Chain | None = (by_hand(stack.network, "chain", "stacked_forward") or (lambda: None))()
-    lowered: str | None = (by_hand(loss.task, "named_loss", "loss") or (lambda: None))()
+) -> str | None:
+    """Return in words what of a configuration's updates compiled code does not know; None where it can make them."""
+    chain, lowered = _chain(stack), _lowered(loss)
     train, groups = config.train, optimizer.param_groups
     model, task = f"model={config.model.name}", f"task={config.task.name}"
     if stack.device.type != "cpu":
@@ -133,9 +127,18 @@ def compiled(
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
         f"optimizer={config.optimizer.name}": radius(optimizer) > 0,
     }
-    if found := [word for word, said in asked.items() if said]:
-        return f"it does not know {found[0]}"
-    return Compiled(library(), chain, stack.trained, optimizer, lowered, loss.temperature)
+    found = [word for word, said in asked.items() if said]
+    return f"it does not know {found[0]}" if found else None
+
+
+def _chain(stack: Stack) -> Chain | None:
+    found: Chain | None = (by_hand(stack.network, "chain", "stacked_forward") or (lambda: None))()
+    return found
+
+
+def _lowered(loss: Loss) -> str | None:
+    found: str | None = (by_hand(loss.task, "named_loss", "loss") or (lambda: None))()
+    return found
 
 
 class Compiled:
@@ -143,23 +146,16 @@ class Compiled:
 
     Args:
         made: What compiled.cpp was compiled to.
-        chain: The network.
-        trained: Its weights, name -> (S, ...).
-        optimizer: What moves them; its state is kept up to date.
-        loss: One of `LOSSES`.
-        temperature: What outputs are divided by.
+        stack: The networks, of which nothing is `unknown`, as of the rest.
+        loss: What is made smaller.
+        optimizer: What moves the weights; its state is kept up to date.
     """
 
-    def __init__(
-        self,
-        made: Path,
-        chain: Chain,
-        trained: dict[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-        loss: str,
-        temperature: float,
-    ) -> None:
+    def __init__(self, made: Path, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
         self._library: Any = ctypes.CDLL(str(made))
+        chain, lowered, trained = _chain(stack), _lowered(loss), stack.trained
+        assert chain is not None
+        assert lowered is not None
         self._trained, self._optimizer = trained, optimizer
         self._rate: float = optimizer.param_groups[0]["lr"]
         places = {name: place for place, name in enumerate(trained)}
@@ -171,7 +167,7 @@ class Compiled:
             layers=len(chain.layers),
             first=chain.tables is not None,
             activation=ACTIVATIONS.index(chain.activation),
-            loss=LOSSES.index(loss),
+            loss=LOSSES.index(lowered),
             optimizer=OPTIMIZERS.index(type(optimizer)),
             count=len(trained),
             nesterov=group.get("nesterov", False),
@@ -180,7 +176,7 @@ class Compiled:
             beta1=beta1,
             beta2=beta2,
             eps=group.get("eps", 0.0),
-            temperature=temperature,
+            temperature=loss.temperature,
             params=self._params,
         )
         for i, (weight, bias) in enumerate(chain.layers):

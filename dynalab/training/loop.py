@@ -151,6 +151,11 @@ class Loop:
         """Updates done."""
         return self.updates.step
 
+    @property
+    def is_compilable(self) -> bool:
+        """Whether compiled code can make the updates."""
+        return self.updates.unknown(self.config, self.averaging) is None
+
     def update(self) -> None:
         """Make the update `step` -> `step + 1`."""
         self.updates.make(self.measuring.needs_at(self.step + 1))

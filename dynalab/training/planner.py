@@ -46,11 +46,13 @@ class Trial:
         timings: The layouts that were tried.
         run_bytes: Memory that one more run in a stack takes, bytes; 0 where it could not be seen.
         free_bytes: Free memory of the GPU, bytes; None on a CPU.
+        compilable: Whether compiled code can make the updates, and was not asked to.
     """
 
     timings: tuple[Timing, ...]
     run_bytes: float = 0.0
     free_bytes: int | None = None
+    compilable: bool = False
 
     def seconds(self, width: int, threads: int) -> float | None:
         """Return the time of a step and run, from the nearest width that was tried with so many threads."""
@@ -72,6 +74,7 @@ class Plan:
         step_seconds: Measured time of a step and run, where there was a trial.
         bits: `HOLD`, `RUN_BY_RUN` or `ADDRESS`; None where it was not tried.
         why: What it was chosen by, as the line has it.
+        compilable: As of the trial.
     """
 
     workers: int
@@ -81,6 +84,7 @@ class Plan:
     step_seconds: float | None = None
     bits: str | None = None
     why: str = ""
+    compilable: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,8 @@ def with_bits(laid: Plan, bits: str | None, shared_by: int = 1) -> Plan:
     if bits == RUN_BY_RUN:
         alone = _Choice(1, laid.workers, laid.threads)
         why = f"{max(laid.widths)} wide, bits would not be a seed's own on this machine"
-        laid = replace(_laid_out(sum(laid.widths), alone, shared_by, why), step_seconds=laid.step_seconds)
+        other = _laid_out(sum(laid.widths), alone, shared_by, why)
+        laid = replace(other, step_seconds=laid.step_seconds, compilable=laid.compilable)
     return replace(laid, bits=bits)
 
 
@@ -291,4 +296,5 @@ def _laid_out(n_runs: int, choice: _Choice, shared_by: int, why: str, trial: Tri
         f"{count(busy, 'worker')} of {count(choice.threads, 'thread')}, {count(width, 'seed')} wide ({why})"
     )
     seconds = trial.seconds(max(choice.width, 1), choice.threads) if trial else None
-    return Plan(choice.workers, choice.threads, widths, reason, seconds, why=why)
+    compilable = trial is not None and trial.compilable
+    return Plan(choice.workers, choice.threads, widths, reason, seconds, why=why, compilable=compilable)

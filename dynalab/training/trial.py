@@ -80,7 +80,7 @@ def trial(
     where = torch.device(device)
     before, base = torch.get_num_threads(), _peak(where)
     timings: list[Timing] = []
-    run_bytes, peaks = 0.0, list[float]()
+    run_bytes, peaks, compilable = 0.0, list[float](), False
     free = _free(where)
     try:
         for width, threads in sorted(layouts):
@@ -90,7 +90,7 @@ def trial(
             if where.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(where)
             loop = _loop(config, width, MOST_STEPS, where, folders, exact and threads == 1, compile)
-            seconds = _seconds(loop) / width
+            seconds, compilable = _seconds(loop) / width, not compile and loop.is_compilable
             del loop
             gc.collect()
             timings.append(Timing(width, threads, seconds))
@@ -101,7 +101,7 @@ def trial(
     finally:
         torch.set_num_threads(before)
     if where.type != "cuda":
-        return dataclasses.asdict(Trial(tuple(timings), run_bytes))
+        return dataclasses.asdict(Trial(tuple(timings), run_bytes, compilable=compilable))
     if len(peaks) > 1 and peaks[1] > peaks[0]:
         # Without what a card holds for any number of runs, as the workspaces of its libraries.
         run_bytes = (peaks[1] - peaks[0]) / (timings[1].width - timings[0].width)

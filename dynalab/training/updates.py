@@ -25,7 +25,8 @@ from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.base import BitData, TaskData, bits_of
 from dynalab.tasks.loss import Loss
 from dynalab.training.averaging import Averaging
-from dynalab.training.compiled import Compiled, compiled
+from dynalab.training.compiled import Compiled, unknown
+from dynalab.training.compiler import library
 from dynalab.training.gradients import Gradients
 from dynalab.training.host import Late
 from dynalab.training.losses import Losses
@@ -105,11 +106,14 @@ class Updates:
         """Have updates made and runs evaluated in compiled code from now on, where it knows them.
 
         Else `uncompiled` says why not.
+
+        Raises:
+            ConfigError: There is no compiler, or it fails.
         """
-        found = compiled(config, self.stack, self._loss, self.optimizer, averaging)
-        if isinstance(found, str):
-            self.uncompiled = found
+        self.uncompiled = self.unknown(config, averaging)
+        if self.uncompiled is not None:
             return
+        found = Compiled(library(), self.stack, self._loss, self.optimizer)
         self._compiled, self._averaging = found, averaging
         self._bits = bits_of(self._data)
         if self._bits is not None:
@@ -118,6 +122,10 @@ class Updates:
         self.gradients.shares_pass = False
         if all(by_hand(self._loss.task, "named_loss", plain) for plain in ("metrics", "correct")):
             evaluation.compiled = found.evaluate
+
+    def unknown(self, config: EnsembleConfig, averaging: Averaging | None) -> str | None:
+        """Return in words what compiled code does not know; None where it can make the updates."""
+        return unknown(config, self.stack, self._loss, self.optimizer, averaging)
 
     @property
     def is_compiled(self) -> bool:
