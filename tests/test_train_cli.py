@@ -351,7 +351,7 @@ def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatc
     monkeypatch.setenv("CXX", "true")
     words += ["seed=16..23", "compute.workers=1"]
     short, long = (cli("train", *words, f"train.steps={steps}", "--dry-run") for steps in (20, 10**9))
-    assert "about 0 s" in short.out and "compute.compile" not in short.err
+    assert "updates about 0 s" in short.out and "compute.compile" not in short.err
     assert "about" in long.out and "compute.compile=true would" in long.err
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "compute.compile" not in cli("train", *words, f"train.steps={10**9}", "--dry-run").err

@@ -281,7 +281,7 @@ def _describe_work(outcome: Outcome) -> str:
     how = f"; {outcome.plan.reason}" if new else ""
     if step is not None and len(layouts) == 1:
         busy = max(min(outcome.plan.workers, len(layouts[0].work)), 1)
-        how += f"; about {_duration(step * layouts[0].steps_left() / busy)}"
+        how += f"; updates take about {_duration(step * layouts[0].steps_left() / busy)}"
     return f"training {count(len(layouts), 'ensemble')}: {there}{how}"
 
 
@@ -361,11 +361,12 @@ def _print_plan(outcome: Outcome, as_json: bool) -> None:
     from dynalab.launch.train import seconds_per_step
 
     entries: list[dict[str, Any]] = []
+    # A trial of an earlier command leaves rows out.
+    part = ""
     for layout, rate in zip(outcome.layouts, seconds_per_step(outcome.layouts), strict=True):
         request = layout.request
         if rate is None and len(outcome.layouts) == 1:
-            # By a trial of an earlier command.
-            rate = outcome.plan.step_seconds
+            rate, part = outcome.plan.step_seconds, "updates "
         seconds = None if rate is None else rate * layout.steps_left() / max(outcome.plan.workers, 1)
         entries.append(
             {
@@ -390,7 +391,7 @@ def _print_plan(outcome: Outcome, as_json: bool) -> None:
             named_seeds(entry["seeds"]),
             entry["steps"],
             *(len(entry[state]) for state in ("done", "partial", "new")),
-            "unknown" if entry["seconds"] is None else f"about {entry['seconds']:.0f} s",
+            "unknown" if entry["seconds"] is None else f"{part}about {entry['seconds']:.0f} s",
             " ".join(entry["overrides"]) or "-",
         ]
         for entry in entries
