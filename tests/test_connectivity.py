@@ -156,7 +156,7 @@ def test_layers_are_compared_before_what_follows_them(group):
         for over_pairs, measure in ((layer.cka, cka), (layer.cka_published, biased_cka)):
             values = [measure(given[i][place], given[j][place]) for i, j in pairs]
             assert over_pairs.pairs == 6 and over_pairs.value == pytest.approx(np.mean(values), abs=1e-5)
-            assert over_pairs.interval[0] < over_pairs.value
+            assert over_pairs.interval == (None, None)  # four runs say next to nothing of others
     # All layers of the first pair, those of the first run down.
     n = len(given[0])
     expected = [[cka(mine, theirs) for theirs in given[1]] for mine in given[0]]

@@ -51,18 +51,20 @@ def test_the_published_mean_over_pairs():
     # As printed: j runs to i, where the distance is 0.
     printed = 2 / (n * (n - 1)) * sum(distance[i, j] for i in range(n) for j in range(i + 1))
     assert dissimilarity._summary(distance).value == pytest.approx(printed)
-    # The interval is that of the jackknife, every run left out by hand.
+    # Upwards the interval is that of the jackknife, every run left out by hand; downwards it goes further.
     n = 12
     distance = dissimilarity.total_variation(drawn(n, 3))
     left = [np.delete(np.delete(distance, i, 0), i, 1) for i in range(n)]
     each = np.array([one[np.triu_indices(n - 1, 1)].mean() for one in left])
-    error = np.sqrt((n - 1) * each.var())
+    reach = t.ppf(0.975, n - 1) * np.sqrt((n - 1) * each.var())
     found = dissimilarity._summary(distance)
-    around = t.ppf(0.975, n - 1) * error * np.array([-1, 1])
-    np.testing.assert_allclose(found.interval, found.value + around)
+    assert found.interval[1] - found.value == pytest.approx(reach) and found.value - found.interval[0] > reach
     # Never below 0, nor above what two runs can differ by.
-    assert dissimilarity._summary(1 - np.eye(4)).interval == [1, 1]
-    assert dissimilarity._summary(dissimilarity.total_variation(np.eye(2)[[0, 0, 1]])).interval == [0, 1]
+    near = np.array([[0.01, 0.99], [0.02, 0.98], [0.03, 0.97], [0.05, 0.95], [0.9, 0.1]])
+    apart = np.diag([0.99, 0.98, 0.97, 0.95, 0.3])
+    apart[:, 0] += 1 - apart.sum(1)
+    bounds = [dissimilarity._summary(dissimilarity.total_variation(one)).interval for one in (near, apart)]
+    assert bounds[0][0] == 0 and bounds[1][1] == 1 and np.ptp(bounds[1]) < 1
 
 
 def test_known_ensembles_and_few_runs():
@@ -70,7 +72,10 @@ def test_known_ensembles_and_few_runs():
         found = dissimilarity.describe([np.array(p) for p in paths], 2).total_variation
         return found.value, found.interval, found.runs
 
-    assert value([0, 1], [1, 0], [0, 0, 1, 1]) == (0.0, [0.0, 0.0], 3)
+    assert value([0, 1], [1, 0], [0, 0, 1, 1]) == (0.0, None, 3)
+    # Alike or of two kinds, all of them: nothing says how far away another run could be.
+    assert value(*[[0, 1]] * 9) == (0.0, None, 9)
+    assert value(*[[0, 0]] * 5, *[[1, 1]] * 5) == (pytest.approx(5 / 9), None, 10)
     assert value([0, 0], [1, 1]) == (1.0, None, 2)
     assert value([0, 1]) == (None, None, 1)
 

@@ -45,7 +45,19 @@ def test_pairs_that_share_runs():
     left = [np.mean([v for a, b, v in every if name not in (a, b)]) for name in names]
     error = np.sqrt(5 / 6 * np.square(np.array(left) - np.mean(left)).sum())
     assert n == 15 and mean == pytest.approx(np.mean([v for *_, v in every]))
-    assert interval == pytest.approx(stats.t.interval(0.95, 5, mean, error))
+    # To the side of alike pairs by what they have beyond their runs, which is all that these have.
+    t, spread = stats.t.ppf(0.975, 5), np.var([v for *_, v in every], ddof=1)
+    near = t * error + t**2 / 6 * np.sqrt(spread - 3 * error**2)
+    assert interval == pytest.approx((mean - near, mean + t * error))
+    assert mean_over_pairs(every, likeness=True)[2] == pytest.approx((mean - t * error, mean + near))
+    # What runs add to all their pairs is the jackknife's alone: nothing is left beyond them.
+    added = dict(zip(names, rng.random(6) ** 3, strict=True))
+    sums = [(a, b, added[a] + added[b]) for a, b, _ in every]
+    left = [np.mean([v for a, b, v in sums if name not in (a, b)]) for name in names]
+    error = np.sqrt(5 / 6 * np.square(np.array(left) - np.mean(left)).sum())
+    assert mean_over_pairs(sums)[2] == pytest.approx(
+        stats.t.interval(0.95, 5, 2 * np.mean([*added.values()]), error)
+    )
     # Each run with itself at another step, and pairs that share no run, are as many runs.
     values = [value for *_, value in every[:6]]
     for alone in (
@@ -56,7 +68,20 @@ def test_pairs_that_share_runs():
     assert (
         mean_over_pairs(every[:1])[2]
         == mean_over_pairs([("a", "b", 1.0), ("b", "c", 2.0)])[2]
+        == mean_over_pairs([pair for pair in every if not {"e", "f"} & {*pair[:2]}])[2]
         == (None, None)
     )
     assert mean_over_pairs([(a, b, float(v > 0.9)) for a, b, v in every])[2] == (None, None)
     assert mean_over_pairs([]) == (0, None, (None, None))
+
+
+def test_runs_of_two_kinds_half_of_each():
+    """Where the mean is at its largest the jackknife finds no error: leaving any run out lowers it as much."""
+    noise = np.random.default_rng(0).normal(size=(6, 6)) / 1000
+    pairs = [(str(i), str(j), (i % 2 != j % 2) + noise[i, j]) for i in range(6) for j in range(i)]
+    n, mean, (low, high) = mean_over_pairs(pairs)
+    values = np.array([value for *_, value in pairs])
+    # That of 15 pairs which share no run; runs of one kind and the other are 0.5 apart, on the mean over all runs.
+    assert (n, mean) == (15, pytest.approx(0.6, abs=1e-3))
+    assert high - mean == pytest.approx(stats.t.ppf(0.975, 5) * stats.sem(values))
+    assert low < mean - (high - mean) and low < 0.5 < high

@@ -148,7 +148,7 @@ def test_an_early_first_change_asks_for_a_logarithmic_axis(page: Writer, outputs
         apart = {"total_variation": {"value": 0.25, "interval": None, "runs": 2}}
         shown = page(found={ensemble.id: [altered(result, dissimilarity=apart)]})
         assert shown.figure("states").axes[0].get_xscale() == scale
-        shown.says("Dissimilarity of the runs: 0.25. It is")
+        shown.says("Dissimilarity of the runs: 0.25 (no interval: fewer than 5 runs). It is")
 
 
 def test_one_state_is_one_sentence(page: Writer, outputs: Path) -> None:

@@ -207,7 +207,17 @@ def dissimilarity(n: int, seed: int) -> Errors:
     share = np.random.default_rng(seed).random(n)
     drawn = [np.repeat([0, 1], [round(1000 * x), 1000 - round(1000 * x)]) for x in share]
     interval = describe(drawn, 2).total_variation.interval
-    return {"dissimilarity: interval": [_misses(interval, 1 / 3)]}
+    return {"dissimilarity: interval": _printed(interval, 1 / 3)}
+
+
+def visiting(law: str, n: int, seed: int) -> Errors:
+    """Runs of which some visit a state."""
+    from nulls.hmm import apart, visits
+
+    from dynalab.analysis.hmm.dissimilarity import describe
+
+    interval = describe(visits(law, n, seed), 3).total_variation.interval
+    return {"dissimilarity: interval": _printed(interval, apart(law))}
 
 
 def shares(seed: int) -> Errors:
@@ -576,9 +586,9 @@ def compared(last: int, seed: int) -> Errors:
     return errors | {"compare, odd runs: adjusted p, any run": by_setting}
 
 
-def _printed(interval: Sequence[float | None], truth: float) -> list[bool]:
+def _printed(interval: Sequence[float | None] | None, truth: float) -> list[bool]:
     """Return whether an interval misses, if there is one."""
-    return [] if tuple(interval) == (None, None) else [_misses(interval, truth)]
+    return [] if interval is None or tuple(interval) == (None, None) else [_misses(interval, truth)]
 
 
 def _misses(interval: Sequence[float | None] | None, truth: float) -> bool:
@@ -593,10 +603,11 @@ def _statistics() -> list[Null]:
     from nulls.butterfly import LAGS
     from nulls.compare import CENSORED, LAWS, VALUES
     from nulls.compare import KINDS as STEPS
+    from nulls.connectivity import KINDS as BASINS
     from nulls.connectivity import LAWS as BARRIERS
     from nulls.directions import KINDS as WALKS
     from nulls.examples import alike
-    from nulls.hmm import pooled, walks
+    from nulls.hmm import VISITS, pooled, walks
     from nulls.landscape import LAWS as SLICES
     from nulls.regions import LAWS as ONSETS
 
@@ -630,6 +641,8 @@ def _statistics() -> list[Null]:
         found.append(Null(f"{n} runs, lognormal steps of width {width}", partial(variation, n, width)))
     for n in (5, 20):
         found.append(Null(f"{n} runs, shares of two states", partial(dissimilarity, n)))
+    for n in (5, 10, 20, 50):
+        found += [Null(f"{n} runs, {law}", partial(visiting, law, n)) for law in VISITS]
     found.append(Null("6 x 6 runs, one stream idle", shares))
     for held_out in (1024, 100):
         found.append(
@@ -657,7 +670,7 @@ def _statistics() -> list[Null]:
         found.append(Null(f"forks of {n} runs", partial(butterflies, n)))
     for n in (5, 20):
         found.append(Null(f"kernels of {n} runs", partial(kernels, n)))
-        for law in BARRIERS:
+        for law in (*BARRIERS, *BASINS):
             found.append(Null(f"all pairs of {n} runs, {law}", partial(paired, law, n, False)))
             found.append(Null(f"{n} runs, each and the next, {law}", partial(paired, law, n, True)))
         found += [Null(f"phases of {n} runs, {law}", partial(setting_in, law, n)) for law in ONSETS]

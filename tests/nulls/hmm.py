@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,37 @@ def said(law: str, cut: bool, n: int, seed: int, rows: int = 60) -> np.ndarray:
     if cut:
         table[np.arange(rows) >= rng.integers(rows // 3, rows + 1, n)[:, None]] = np.nan
     return table
+
+
+# How many visit a state, and rows of a run: of few, many runs are alike.
+VISITS = {
+    "half visit a state": (0.5, 1000),
+    "seven in ten visit a state": (0.7, 1000),
+    "a tenth visit a state": (0.1, 1000),
+    "nine tenths visit a state": (0.9, 1000),
+    "half visit a state, ten rows": (0.5, 10),
+}
+
+
+def _rows(law: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of n runs in each of three states, shape (n, 3): .4 of them in the last or none, some in the second."""
+    share, rows = VISITS[law]
+    last = 0.4 * (rng.random(n) < share)
+    counts = np.round(rows * np.stack([rng.normal(0.3, 0.05, n).clip(0, 0.6), last])).astype(int)
+    return np.vstack([rows - counts.sum(0), counts]).T
+
+
+def visits(law: str, n: int, seed: int) -> list[np.ndarray]:
+    """Paths of runs of which some visit a state and some do not: what is not among them is not known of."""
+    rng = np.random.default_rng(seed)
+    while True:
+        counts = _rows(law, n, rng)
+        if 0 < (counts[:, 2] > 0).sum() < n:
+            return [np.repeat(np.arange(3), own) for own in counts]
+
+
+@cache
+def apart(law: str) -> float:
+    """Return the mean distance of two such runs, in shares of rows."""
+    one, other = (_rows(law, 400_000, np.random.default_rng(seed)) for seed in range(2))
+    return float(np.abs(one - other).sum(1).mean() / 2 / VISITS[law][1])

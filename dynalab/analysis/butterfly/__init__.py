@@ -51,7 +51,7 @@ from dynalab.edits.perturb import KINDS
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "explore", "show"]
 
-VERSION = 2
+VERSION = 3
 TITLE = "Butterfly effect"
 FIGURES = ("butterfly-*",)
 LEAD = "butterfly-accuracy-barrier"

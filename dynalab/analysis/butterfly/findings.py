@@ -121,7 +121,7 @@ class Summary:
     connected: Time  # from when on forks stay connected; later than the last tried step where they do not
     against: tuple[Against, ...]  # landmarks that were known
     # The same numbers between each run and the next one, another seed: what runs that share nothing have. These pairs
-    # share runs, so their intervals are the jackknife's over runs, null of fewer than four.
+    # share runs, so their intervals are over runs (`mean_over_pairs`), null of fewer than five.
     between_seeds: Mapping[Name, Mean]
     # the largest of all numbers of forks that were not moved, which is 0; null where none ended well
     control: float | None

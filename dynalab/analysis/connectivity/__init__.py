@@ -9,7 +9,7 @@ the next.
 
 Running statistics of norms are estimated anew at every point. A pair is measured on the examples of both of its runs,
 half and half, and is connected where the barrier of the error is at most `cut`. The interval of a mean over pairs is
-the jackknife's over runs, since pairs share runs.
+over runs, which pairs share.
 
 How alike networks are is said of their outputs and of what each layer gives before what follows it, by linear centred
 kernel alignment (CKA; Kornblith et al. 2019, arXiv 1905.00414), on the same examples.
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "explore", "show"]
 
-VERSION = 4
+VERSION = 5
 TITLE = "Connectivity"
 FIGURES = ("connectivity", "connectivity-layers")
 LEAD = "connectivity"
@@ -224,8 +224,8 @@ def _setting(networks: Networks, pairs: Sequence[Pair], config: Config, keys: Ma
     means = {name: float(values.mean()) for name, values in own.items()}
     sharp = _sharpness(networks) if config.taxonomy else None
     kind = "curve" if config.curve else "line"
-    connectivity = over(pairs, lambda pair: _of(pair, kind, "mode_connectivity"))
-    alike = over(pairs, lambda pair: pair.cka)
+    connectivity = over(pairs, lambda pair: _of(pair, kind, "mode_connectivity"), likeness=True)
+    alike = over(pairs, lambda pair: pair.cka, likeness=True)
     cuts = (config.cut_connectivity, config.cut_sharpness, config.cut_cka)
     phase = phase_of(connectivity.value, sharp, alike.value, cuts) if config.taxonomy else None
     return Setting(
@@ -243,7 +243,7 @@ def _setting(networks: Networks, pairs: Sequence[Pair], config: Config, keys: Ma
         distance=over(pairs, lambda pair: pair.line.distance),
         aligned_distance=over(pairs, lambda pair: _of(pair, "aligned", "distance")),
         cka=alike,
-        cka_published=over(pairs, lambda pair: pair.cka_published),
+        cka_published=over(pairs, lambda pair: pair.cka_published, likeness=True),
         connected=sum(pair.verdict == "connected" for pair in pairs),
         loss=means["loss"] if np.isfinite(means["loss"]) else None,
         error=1 - means["accuracy"] if "accuracy" in means else None,

@@ -46,7 +46,7 @@ class Over:
 
     pairs: int  # in how many it is defined
     value: float | None  # its mean
-    # 95% interval of that: pairs share runs, so it is the jackknife's over runs; null of fewer than four runs, or where
+    # 95% interval of that, over runs, for pairs share them (`mean_over_pairs`); null of fewer than five runs, or where
     # half of the pairs have the lowest or the highest number
     interval: Bounds
 
@@ -123,10 +123,11 @@ class Findings:
     layers: Frame = None
 
 
-def over(pairs: Sequence[Pair], pick: Callable[[Pair], float | None]) -> Over:
-    """Return the mean of a number over pairs, with its interval."""
+def over(pairs: Sequence[Pair], pick: Callable[[Pair], float | None], likeness: bool = False) -> Over:
+    """Return the mean of a number over pairs, with its interval; a distance, or a `likeness`."""
     picked = ((pair.one, pair.other, pick(pair)) for pair in pairs)
-    return Over(*mean_over_pairs((one, other, value) for one, other, value in picked if value is not None))
+    known = ((one, other, value) for one, other, value in picked if value is not None)
+    return Over(*mean_over_pairs(known, likeness))
 
 
 def phase_of(

@@ -38,7 +38,7 @@ def layers_of(networks: Networks, pairs: Sequence[Pair], most: int) -> tuple[tup
             for pair, (one, other) in zip(pairs, networks.pairs, strict=True)
         }
         unbiased, published = (
-            over(pairs, lambda pair, at=at, both=both: both[pair.one, pair.other][at])  # type: ignore[misc]
+            over(pairs, lambda pair, at=at, both=both: both[pair.one, pair.other][at], likeness=True)  # type: ignore[misc]
             for at in (0, 1)
         )
         found.append(Layer(name, unbiased, published))

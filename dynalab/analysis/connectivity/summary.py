@@ -157,7 +157,7 @@ def _over(findings: Findings, setting: Setting) -> Table:
     }.items():
         if over.pairs:
             rows.append([name, over.pairs, _bounded(over)])
-    what = f"Means over pairs with 95% intervals (jackknife over runs); {findings.split}, "
+    what = f"Means over pairs with 95% intervals (over runs); {findings.split}, "
     what += f"{count(findings.examples, 'example')} of each run"
     return Table(["", "pairs", "mean"], rows, what, sortable=False)
 

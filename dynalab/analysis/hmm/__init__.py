@@ -26,7 +26,7 @@ __all__ = [
     "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 10
+VERSION = 11
 FIGURES = ("map", "states", "selection", "detours", "profile-*")
 CONTRAST_VERSION = 3  # it rises when a number of `contrast` changes
 

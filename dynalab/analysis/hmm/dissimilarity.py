@@ -17,9 +17,7 @@ import numpy as np
 
 from dynalab.analysis.hmm.findings import Dissimilarity, Distance
 from dynalab.analysis.hmm.visits import shares
-
-# Of two runs there is one distance.
-LEAST_RUNS = 3
+from dynalab.core.means import pairs_interval
 
 
 def describe(paths: Sequence[np.ndarray], n_states: int) -> Dissimilarity:
@@ -38,16 +36,11 @@ def total_variation(occupancy: np.ndarray) -> np.ndarray:
 
 
 def _summary(distance: np.ndarray) -> Distance:
-    """Mean over pairs of (S, S), and its 95% interval over runs (jackknife; Arvesen, 1969), by Student's law."""
-    from scipy.special import stdtrit
-
-    n = len(distance)
-    if n < 2:
-        return Distance(runs=n)
-    value = float(distance.sum() / (n * (n - 1)))
-    if n < LEAST_RUNS:
-        return Distance(value=value, runs=n)
-    without = (distance.sum() - 2 * distance.sum(axis=0)) / ((n - 1) * (n - 2))
-    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    reach = float(stdtrit(n - 1, 0.975) * error)
-    return Distance(value=value, interval=[max(value - reach, 0.0), min(value + reach, 1.0)], runs=n)
+    """Mean over pairs of (S, S), and its 95% interval over runs (`pairs_interval`), within what distances can be."""
+    ends = np.column_stack(np.triu_indices(len(distance), 1))
+    if not len(ends):
+        return Distance(runs=len(distance))
+    values = distance[ends[:, 0], ends[:, 1]]
+    low, high = pairs_interval(ends, values)
+    interval = None if low is None or high is None else [max(low, 0.0), min(high, 1.0)]
+    return Distance(value=float(values.mean()), interval=interval, runs=len(distance))

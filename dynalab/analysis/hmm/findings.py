@@ -158,7 +158,9 @@ class Distance:
     """A mean distance over pairs of runs."""
 
     value: float | None = None  # mean over pairs, from 0 to 1; null for one run
-    interval: Bounds | None = None  # 95%, by the jackknife over runs; null under three
+    interval: Bounds | None = (
+        None  # 95%, over runs; null under five, or where half of the pairs are the nearest or the farthest
+    )
     runs: int = 0  # how many runs
 
 

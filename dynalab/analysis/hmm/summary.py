@@ -11,6 +11,7 @@ from dynalab.analysis.hmm import delays, published, tables
 from dynalab.analysis.hmm.events import event_words
 from dynalab.analysis.hmm.findings import Findings, known
 from dynalab.analysis.hmm.tables import ARROW, counted, entries, features, occupancy, path_words, whole, why
+from dynalab.core.means import LEAST
 from dynalab.core.words import count, listed, number, p_equals, quartiles, run_words, share, step_phrase
 from dynalab.show.blocks import Arrow, Block, Code, Graph, Node, Profiles, Raster, Say, Selection
 
@@ -240,7 +241,16 @@ def _apart(findings: Findings) -> Iterator[Say]:
     if found is None or found.total_variation.value is None or findings.n_states == 1:
         return
     apart = found.total_variation
-    bounds = f" [{' to '.join(map(published.rounded, apart.interval))}]" if apart.interval else ""
+    few = (
+        f"fewer than {LEAST} runs"
+        if apart.runs < LEAST
+        else "half of the pairs are the nearest, or the farthest"
+    )
+    bounds = (
+        f" [{' to '.join(map(published.rounded, apart.interval))}]"
+        if apart.interval
+        else f" (no interval: {few})"
+    )
     yield Say(
         f"**Dissimilarity of the runs: {published.rounded(apart.value)}**{bounds}. It is the share of "
         "the rows that two runs spend in different states, on the mean over pairs (0: alike, 1: no state in common); "

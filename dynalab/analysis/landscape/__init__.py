@@ -31,7 +31,7 @@ from dynalab.core.means import Mean, mean_over_pairs
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 4
+VERSION = 5
 TITLE = "Loss landscape"
 FIGURES = ("landscape", "landscape-lines")
 NEEDS = Needs(optional=("train_loss", "test_loss"), record="snapshots.at=log", weights=True, network=True)

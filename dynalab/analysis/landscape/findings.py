@@ -92,8 +92,8 @@ class Summary:
     lambda_max: Mean  # of the runs
     lambda_min: Mean  # of the runs
     ratio: Mean  # |lambda_min| / lambda_max
-    # Of the lines from every run to the next one: pairs of runs share these, so the interval is the jackknife's, and
-    # `runs` are the pairs.
+    # Of the lines from every run to the next one: pairs of runs share these, so the interval is over runs
+    # (`mean_over_pairs`; null of fewer than five), and `runs` are the pairs.
     barrier: Mean
     centred: Mean  # share of two directions of the trajectories, centred
     centred_null: Mean  # a random walk's
