@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from collisions import collisions_of
+from nulls.hmm import states_of
 from stored import bits
 
 import dynalab
 from dynalab.analysis import butterfly
 from dynalab.analysis.butterfly import landmarks, summary
 from dynalab.analysis.butterfly.findings import Apart, Fork, Mean, RunFindings
+from dynalab.config.keys import Stored
+from dynalab.core.errors import ConfigError
 from dynalab.core.records import plain, restore, tables
 from dynalab.explore import drive
 from dynalab.show.blocks import Figure, Response, Say
@@ -174,6 +177,7 @@ def test_a_failed_fork_leaves_a_result_of_the_others(outputs, here, monkeypatch)
         (["steps=10"], 2, "looks at whole runs"),
         (["hmm=nothing"], 4, "nothing"),
         (["hmm=nothing", "--dry-run"], 4, "nothing"),
+        (["hmm=@last"], 4, "hmm=@last: no analysis hmm is stored; `dynalab analyze hmm` makes one"),
     ],
 )
 def test_what_is_refused(outputs, here, words, code, line):
@@ -181,6 +185,16 @@ def test_what_is_refused(outputs, here, words, code, line):
     answer = here("analyze", "butterfly", "@last", *words, "launcher=inline")
     assert answer.code == code and line in answer.err.splitlines()[-1], answer.err
     assert sorted(path for path in outputs.rglob("*") if "logs" not in str(path)) == listing
+
+
+def test_states_of_other_runs_are_refused_before_training(outputs):
+    group = dynalab.load("@last", outputs=outputs).group()
+    course = {"run": "other/s0000", "steps": [0, 10], "states": [0, 1]}
+    config = butterfly.Config(hmm=Stored.of("hmm-0123456789", states_of(states=[course])))
+    with pytest.raises(
+        ConfigError, match=f"hmm=hmm-0123456789: expected an analysis of these runs, of {group.id}"
+    ):
+        next(butterfly.explore([group], config))
 
 
 def test_where_it_lies_against_landmarks():

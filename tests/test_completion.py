@@ -124,7 +124,7 @@ def test_what_is_stored_is_offered_by_its_folders_names(complete, stored):
         kept.root.mkdir(parents=True)
         kept.state.write_text("damaged")
     assert complete("dynalab fork 0123f ") == ["20", "100"] and complete("dynalab fork 0123456789 ") == []
-    assert complete("dynalab analyze hmm decode_with=") == ["decode_with=hmm-0123456789"]
+    assert complete("dynalab analyze hmm decode_with=") == ["decode_with=hmm-0123456789", "decode_with=@last"]
     # Their runs stand in run.json, which is damaged.
     assert complete("dynalab runs show 0123f/") == []
     elsewhere = f"dynalab runs list --outputs {stored} 0123f"

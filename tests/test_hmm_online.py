@@ -158,6 +158,9 @@ def test_runs_still_training(outputs: Path, capsys, status):
     assert command(["analyze", "hmm", half.id, f"decode_with={fit.id}"]) == 0
     said = capsys.readouterr()
     assert f"with the states of hmm-{fit.id}" in said.out and first["id"] not in said.out
+    # Newer ones that were decoded hold no model.
+    again = dynalab.analyze("hmm", half, decode_with="@last")
+    assert again.data["config"]["decode_with"] == f"hmm-{fit.id}"
 
 
 def test_a_model_that_looks_ahead_is_refused(fitted):

@@ -28,7 +28,7 @@ from dynalab.store.find import Selection
 from dynalab.store.paths import AnalysisPaths, OutputPaths
 from dynalab.store.read import read_bytes
 from dynalab.store.reader import Ensemble
-from dynalab.store.results import CONTRAST, Result, find_result, whole_result, write_result
+from dynalab.store.results import CONTRAST, Result, find_result, results, whole_result, write_result
 from dynalab.store.runfile import FINAL
 from dynalab.store.stored import StoredRun
 
@@ -237,6 +237,8 @@ def _stored(
 def resolved(config: Any, outputs: Path) -> Any:
     """Return a configuration whose keys that name other stored results hold them, by their whole ids.
 
+    `@last` is the newest of the analysis, unless it was itself made with the key: what decodes is a model.
+
     Raises:
         NothingMatched: There is none with this id.
         ConfigError: It is of another kind.
@@ -245,11 +247,22 @@ def resolved(config: Any, outputs: Path) -> Any:
     for name, kind in stored_keys(type(config)).items():
         if (ref := getattr(config, name)) is None:
             continue
-        result = find_result(outputs, ref)
+        result = _newest(outputs, kind, name) if ref == "@last" else find_result(outputs, ref)
         if result.kind != kind:
             raise ConfigError(f"{name}={ref}: {result.kind}-{result.id} is no analysis {kind}")
         config = replace(config, **{name: Stored.of(f"{kind}-{result.id}", result.restored())})
     return config
+
+
+def _newest(outputs: Path, kind: str, without: str) -> Result:
+    made = [
+        result for result in results(outputs, kind=kind) if without not in (result.data.get("keys") or {})
+    ]
+    if not made:
+        raise NothingMatched(
+            f"{without}=@last: no analysis {kind} is stored; `dynalab analyze {kind}` makes one"
+        )
+    return made[-1]
 
 
 def findings_of(groups: Sequence[Group], part: Part, config: Any) -> Any:

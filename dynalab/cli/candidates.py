@@ -282,7 +282,8 @@ def _values(line: Line, key: str) -> list[str]:
             return ["true", "false"]
         stored = stored_keys(registry.find("analysis", kind, line.folders).config_class).get(key)
         if stored:
-            return [item.text for item in _analyses(line, "") if item.text.startswith(f"{stored}-")]
+            ids = [item.text for item in _analyses(line, "") if item.text.startswith(f"{stored}-")]
+            return [*ids, "@last"] if ids else []
         return _words(explain.part("analysis", kind, line.folders), key)
     if key in (*GROUPS, "experiment", "edit"):
         return line.options(key)

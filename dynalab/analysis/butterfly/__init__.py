@@ -86,7 +86,9 @@ class Config(Keys):
     examples: int = key(1000, "examples of each split at most", least=1)
     control: bool = key(True, "whether one fork of each run is not moved")
     hmm: str | None = key(
-        None, "hmm analysis of these runs, whose boundaries of states are landmarks", stored="hmm"
+        None,
+        "id of an hmm analysis of these runs, or @last: boundaries of its states are landmarks",
+        stored="hmm",
     )
 
     def __post_init__(self) -> None:
@@ -101,7 +103,7 @@ def explore(
     """Move every run at each step, and compare the ends.
 
     Raises:
-        ConfigError: The runs have no such step.
+        ConfigError: The runs have no such step, or `hmm` is of other runs.
         NothingMatched: No weights of their ends were kept, or no fork ended well.
     """
     (group,) = groups
@@ -111,6 +113,10 @@ def explore(
     for run in runs:
         if length not in run.weights.steps:
             raise run.weights.missing(length)
+    if isinstance(config.hmm, Stored) and not {run.id for run in runs} & {
+        own.run for own in config.hmm.findings.states
+    }:
+        raise ConfigError(f"hmm={config.hmm}: expected an analysis of these runs, of {group.id}")
     left = [run.label for run in groups[0].runs if run not in runs]
     warnings = [f"left out, of fewer than {length:,} steps: {listed(left)}"] if left else []
     steps = _steps(config, runs[0], length)

@@ -165,7 +165,7 @@ class Config(Keys):
     )
     decode_with: str | None = key(
         None,
-        "id of a stored hmm analysis: decode these runs with its model, without looking ahead",
+        "id of a stored hmm analysis, or @last: decode these runs with its model, without looking ahead",
         stored="hmm",
     )
     log_time: bool = key(False, "delays of detours are factors, not differences")
