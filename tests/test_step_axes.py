@@ -16,6 +16,7 @@ import dynalab
 from dynalab.report import gather
 from dynalab.show.plots import thin
 from dynalab.show.plots.curves import middle_of
+from dynalab.show.plots.lines import LinePanel, line_panels
 from dynalab.show.plots.style import LOG_SCALE, is_log_spaced, step_span
 
 FIGURES = dynalab.figures
@@ -121,6 +122,20 @@ def test_a_median_of_zeros_is_none_of_the_values_above() -> None:
     assert np.isfinite(middle[:5]).all() and np.isnan(middle[5:]).all()
     np.testing.assert_array_equal(low[5:], 1e-6)
     np.testing.assert_array_equal(high[5:], values[4, 5:])
+
+
+def test_together_a_median_goes_where_all_runs_do() -> None:
+    at = np.linspace(-1, 1, 9)
+    values = np.array([1.0, 2.0, 6.0, 9.0])[:, None] + np.zeros(9)
+    values[0, :2] = values[1, 7:] = values[3] = NAN
+    x, low, middle, high, _ = middle_of(at, values, np.arange(9), False, together=True)
+    np.testing.assert_array_equal(x, at[2:7])
+    assert {*low} == {1.5} and {*middle} == {2.0} and {*high} == {4.0}
+    panels = [LinePanel("loss", at, {"loss": values})]
+    over = line_panels(panels, axis="norms of the weights")
+    np.testing.assert_array_equal(median_of(over.axes[0])[0], at[2:7])
+    # Over steps runs end when they do, and the others go on.
+    np.testing.assert_array_equal(median_of(line_panels(panels).axes[0])[0], at)
 
 
 def test_an_axis_begins_where_the_rows_do() -> None:

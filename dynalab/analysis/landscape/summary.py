@@ -269,6 +269,8 @@ def _lines(findings: Findings, runs: Sequence[RunFindings]) -> Lines:
                 curves[run] = Series.of(common[axis][inside], np.interp(common[axis][inside], at, loss))
         panels.append(Panel(title=f"loss along axis {axis}", curves={"loss": curves}, logarithmic=True))
     spread = f" {LINES}" if len(runs) > 2 else ""
+    if spread and plane == "path":
+        spread += " Lines end where the paths of their runs do, median and band where the first of them does."
     return Lines(
         name="landscape-lines",
         caption=f"**The {findings.summary.split} loss on lines through the weights.** Along {NAMES[plane]}, in "

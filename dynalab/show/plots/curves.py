@@ -63,16 +63,18 @@ def draw_runs(
     *,
     diverged: np.ndarray | None = None,
     logarithmic: bool = False,
+    together: bool = False,
     width: float = 1.6,
     most: int = thin.SINGLES,
     points: int = thin.POINTS,
 ) -> Drawn:
     """Draw the runs (S, T) of one metric in a colour; `most` of them as thin lines, `points` of a line at most.
 
-    What a logarithmic y cannot show is left out of the lines, not of the median, whose line has the width.
+    What a logarithmic y cannot show is left out of the lines, not of the median, whose line has the width; `together`
+    it and the band are drawn only where all runs are.
     """
     columns = thin.evenly(len(steps), points)
-    x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic)
+    x, low, middle, high, interpolated = middle_of(steps, values, columns, logarithmic, together)
     if logarithmic:
         log_y(ax, zeros=bool((values == 0).any()))
         values = positive(values)
@@ -98,15 +100,18 @@ def draw_runs(
 
 
 def middle_of(
-    steps: np.ndarray, values: np.ndarray, columns: np.ndarray, logarithmic: bool
+    steps: np.ndarray, values: np.ndarray, columns: np.ndarray, logarithmic: bool, together: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
     """Return what a median's line and a band of quartiles go through, NaN where they break.
 
     Of ascending steps (T,) and values (S, T), at some columns (C,): steps, lower quartile, median and upper quartile,
     (C,) or more, and whether some value of a run was interpolated. What is not above 0 is off a logarithmic axis, and
-    a band that reaches there runs off it.
+    a band that reaches there runs off it. `together` they go only where all runs do that have a value at all.
     """
     runs = thin.on_columns(steps, values, columns)
+    if together:
+        known = np.isfinite(runs)
+        runs[:, ~known[known.any(axis=1)].all(axis=0)] = np.nan
     rows = values[:, columns]
     # At a step at which no run has a row, nothing is said of any run.
     interpolated = bool((np.isfinite(runs) & np.isnan(rows) & np.isfinite(rows).any(axis=0)).any())
@@ -153,11 +158,12 @@ def draw_panel(
     marked: Mapping[str, float | None] | None = None,
     level: float | None = None,
     dashed: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    together: bool = False,
 ) -> list[str]:
     """Draw one panel of labelled metrics (S, T) on the same steps and return what a reader must be told of it.
 
     `train` and `test` have colours of their own; y is logarithmic where the values allow it. A dotted line runs across
-    at a level; dashed are label -> (steps, values) of a curve in the label's colour.
+    at a level; dashed are label -> (steps, values) of a curve in the label's colour; `together` as `draw_runs` says.
     """
     notes, ends = [], []
     shades = dict(colours or {})
@@ -168,7 +174,9 @@ def draw_panel(
             notes.append(
                 f"{label}: {count(zeros, 'value')} of exactly 0 cannot be shown on a logarithmic axis"
             )
-        drawn = draw_runs(ax, steps, values, colour, diverged=diverged, logarithmic=logarithmic)
+        drawn = draw_runs(
+            ax, steps, values, colour, diverged=diverged, logarithmic=logarithmic, together=together
+        )
         notes += drawn.notes
         ends.append((drawn.end, label, colour))
     polish(ax)

@@ -46,7 +46,7 @@ def line_panels(
         marked: Label -> step that a vertical line marks through all panels.
         diverged: Step at which each run diverged, NaN for those that did not, shape (S,).
         log_steps: Logarithmic x; None: where more than half of the steps lie in the first tenth.
-        axis: What the curves are over, where it is not steps.
+        axis: What the curves are over, where it is not steps; then a median goes only where all runs do.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     figure = new_figure(7.6, 2.2 + 2.7 * (len(panels) - 1), size, stacked=0.7)
@@ -62,7 +62,7 @@ def line_panels(
         notes += draw_panel(
             ax, panel.steps, panel.series, title=panel.title, logarithmic=panel.logarithmic, diverged=diverged,
             log_steps=logged, colours=colours, marked=marked if ax is axes[0] else None, level=panel.level,
-            dashed=panel.dashed,
+            dashed=panel.dashed, together=bool(axis),
         )  # fmt: skip
         if axis:
             ax.xaxis.set_major_formatter(ScalarFormatter())
