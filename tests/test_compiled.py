@@ -17,6 +17,7 @@ from stored import assert_same, bits, difference, only_ensemble, trained_in_piec
 import dynalab
 from dynalab import train
 from dynalab.averages import ema
+from dynalab.config import compiling
 from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
 from dynalab.errors import ConfigError
@@ -27,7 +28,7 @@ from dynalab.training import compiler
 from dynalab.training.compiled import Compiled
 from dynalab.training.loop import Loop
 
-pytestmark = pytest.mark.skipif(compiler.compiler() is None, reason="no C++ compiler on this machine")
+pytestmark = pytest.mark.skipif(compiling.compiler() is None, reason="no C++ compiler on this machine")
 
 PARITY = ["task=parity", "task.n=9", "train.batch_size=13", "model.hidden=[21]", "eval.every=10"]
 DIGITS = ["task=digits", "task.n_train=90", "train.batch_size=37", "model=mlp", "model.hidden=[19,33]"]
@@ -347,7 +348,7 @@ def test_without_a_compiler_nothing_is_begun(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"could not compile compiled\.cpp"):
         train(COMPILED, outputs=tmp_path / "outputs")
     monkeypatch.delenv("CXX")
-    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler, and there is none of no-such-compiler"):
         train(COMPILED, outputs=tmp_path / "outputs")
     assert not list(tmp_path.glob("outputs/*/*")) and not list((tmp_path / "cache").rglob("*.so"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynalab.analysis.hmm import edges, em, evidence, inference
+from dynalab.analysis.hmm import edges, evidence, inference, iterations
 from dynalab.analysis.hmm.emissions import Emission
 from dynalab.analysis.hmm.features import Scaler
 from dynalab.analysis.hmm.model import Model
@@ -21,7 +21,7 @@ def random_model(emission, n_states, size, rng):
         weights[:, :, :size] -= 0.8 * np.eye(size)
     first = (rng.normal(size=size), spd(rng, size, 1)[0]) if emission == "ar" else (None, None)
     chain = rng.dirichlet(np.ones(n_states), n_states + 1)
-    parameters = em.Parameters(
+    parameters = iterations.Parameters(
         chain[0], np.ascontiguousarray(chain[1:]), Emission(weights, spd(rng, size, n_states), *first)
     )
     names = tuple(f"m{i}" for i in range(size))
@@ -78,7 +78,7 @@ def test_published_formula_where_the_published_code_differs():
     means = rng.normal(size=(3, size))
     emission = Emission(means[:, :, None], covariances)
     model = Model(
-        names, (), model.scaler, "level", unit, em.Parameters(p.start, p.transitions, emission), True
+        names, (), model.scaler, "level", unit, iterations.Parameters(p.start, p.transitions, emission), True
     )
     path = np.repeat([0, 1, 2, 0, 1], 12)
     z = np.array([rng.multivariate_normal(means[k], covariances[k]) for k in path])
@@ -137,7 +137,7 @@ def two_levels(n_runs, jump, rng, rows=20):
 
 def describe(runs, paths):
     means = np.array([[[0.0], [0.0]], [[3.0], [0.0]]])
-    parameters = em.Parameters(
+    parameters = iterations.Parameters(
         np.array([0.9, 0.1]), np.array([[0.9, 0.1], [0.1, 0.9]]), Emission(means, np.array([np.eye(2)] * 2))
     )
     model = Model(("a", "b"), (), Scaler(np.zeros(2), np.ones(2)), "level", np.ones(2), parameters)

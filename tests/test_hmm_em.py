@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynalab.analysis.hmm import em, inference, starts
+from dynalab.analysis.hmm import em, inference, iterations, starts
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.covariances import low_rank, raise_floor
 from dynalab.analysis.hmm.emissions import (
@@ -88,13 +88,13 @@ def test_objective_never_falls_and_the_floor_holds_in_every_iteration(
     lowest = []
     states = starts.labels(frames, positions(runs), n_states, "even", np.random.default_rng(3))
     begun = em.begin(frames, prior, states, n_states)
-    penalty = em.penalty
+    penalty = iterations.penalty
 
     def watch(parameters, prior):
         lowest.append(np.linalg.eigvalsh(parameters.emission.covariances).min())
         return penalty(parameters, prior)
 
-    monkeypatch.setattr(em, "penalty", watch)
+    monkeypatch.setattr(iterations, "penalty", watch)
     fit = em.run(frames, prior, 3, begun, 60, 1e-7)
     assert len(lowest) == fit.iterations and min(lowest) >= prior.floor * (1 - 1e-6)
     gains = np.diff(fit.history)

@@ -8,7 +8,7 @@ from hmmlearn.hmm import GaussianHMM
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from dynalab.analysis.hmm import em, inference, kernels
+from dynalab.analysis.hmm import inference, iterations, kernels
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.features import Scaler
 from dynalab.analysis.hmm.frames import stack
@@ -25,7 +25,7 @@ def random_model(emission, n_states, size, rng):
     weights = 0.4 * rng.normal(size=(n_states, size, inputs))
     first = (rng.normal(size=size), spd(rng, size, 1)[0]) if emission == "ar" else (None, None)
     chain = rng.dirichlet(np.ones(n_states), n_states + 1)
-    parameters = em.Parameters(
+    parameters = iterations.Parameters(
         chain[0], np.ascontiguousarray(chain[1:]), Emission(weights, spd(rng, size, n_states), *first)
     )
     scaler = Scaler(rng.normal(size=size), rng.uniform(0.5, 2, size=size))

@@ -20,6 +20,7 @@ from dynalab.analysis.hmm import (
     evidence,
     fitting,
     inference,
+    iterations,
     merging,
     online,
     outcome,
@@ -77,7 +78,7 @@ def test_the_penalty_of_a_chain_is_the_density_of_dirichlets(form):
         start, moves = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(3), 3)
         if form == "ordered":
             moves = np.triu(moves) / np.triu(moves).sum(axis=1, keepdims=True)
-        return em.Parameters(
+        return iterations.Parameters(
             start, np.repeat(start[None], 3, axis=0) if form == "independent" else moves, emission
         )
 
@@ -91,7 +92,7 @@ def test_the_penalty_of_a_chain_is_the_density_of_dirichlets(form):
         return total
 
     one, other = drawn(), drawn()
-    gap = em.penalty(one, prior) - em.penalty(other, prior)
+    gap = iterations.penalty(one, prior) - iterations.penalty(other, prior)
     assert gap == pytest.approx(log_prior(one) - log_prior(other))
 
 
@@ -178,12 +179,14 @@ def test_steps_of_the_chain_by_hand():
     np.testing.assert_allclose(begun.start, 0.5)
     first, pairs = np.array([1.0, 0]), np.array([[2.0, 1], [1, 1]])
     posterior = np.eye(2)[[0, 0, 0, 0, 1, 1]]
-    found = em.m_step(frames, prior, begun.emission, posterior, first, pairs)
+    found = iterations.m_step(frames, prior, begun.emission, posterior, first, pairs)
     np.testing.assert_allclose(found.start, [1.1 / 1.2, 0.1 / 1.2])
     np.testing.assert_allclose(found.transitions, [[5.1 / 6.2, 1.1 / 6.2], [1.1 / 5.2, 4.1 / 5.2]])
-    ordered = em.m_step(frames, replace(prior, ordered=True), begun.emission, posterior, first, pairs)
+    ordered = iterations.m_step(frames, replace(prior, ordered=True), begun.emission, posterior, first, pairs)
     np.testing.assert_allclose(ordered.transitions, [[5.1 / 6.2, 1.1 / 6.2], [0, 1]])
-    mixture = em.m_step(frames, replace(prior, independent=True), begun.emission, posterior, first, pairs)
+    mixture = iterations.m_step(
+        frames, replace(prior, independent=True), begun.emission, posterior, first, pairs
+    )
     np.testing.assert_allclose(mixture.transitions, [[4.1 / 6.2, 2.1 / 6.2]] * 2)
     np.testing.assert_allclose(mixture.start, [4.1 / 6.2, 2.1 / 6.2])
     three = em.begin(frames, replace(prior, sticky=0.0), np.arange(6) // 2, 3)
@@ -244,10 +247,10 @@ def scripted(monkeypatch):
 
         monkeypatch.setattr(inference, "expect", expect)
         monkeypatch.setattr(inference, "score", lambda *_: expect().log_likelihoods)
-        monkeypatch.setattr(em, "penalty", lambda *_: 0.0)
-        monkeypatch.setattr(em, "log_density", lambda *_: None)
-        monkeypatch.setattr(em, "m_step", lambda *_: replace(begun, start=np.array([next(numbered)])))
-        begun = em.Parameters(np.zeros(1), np.zeros((1, 1)), None)
+        monkeypatch.setattr(iterations, "penalty", lambda *_: 0.0)
+        monkeypatch.setattr(iterations, "log_density", lambda *_: None)
+        monkeypatch.setattr(iterations, "m_step", lambda *_: replace(begun, start=np.array([next(numbered)])))
+        begun = iterations.Parameters(np.zeros(1), np.zeros((1, 1)), None)
         prior = emissions.Prior(np.eye(1), 1.0, np.eye(1), 1e-6, 0.1)
         found = em.run(frames, prior, reseedings, begun, n_iter or len(said), tol, beat)
         return found, int(found.parameters.start[0])
@@ -298,7 +301,7 @@ def test_a_state_with_a_frame_is_not_dead(scripted, monkeypatch):
     monkeypatch.setattr(starts, "reseed", lambda posterior, dead, *_: seen.append(dead) or posterior)
     scripted([0.0, 10, 20, 20], dead={0, 1}, reseedings=5)
     assert seen == [[1], [1]]
-    monkeypatch.setattr(em, "DEAD", 0.0)
+    monkeypatch.setattr(iterations, "DEAD", 0.0)
     scripted([0.0, 10, 20, 20], dead={0, 1}, reseedings=5)
     assert len(seen) == 2, "with no frames at all, and not below the limit"
 
@@ -313,7 +316,7 @@ def contest(monkeypatch):
 
         def begin(frames, positions, prior, settings, n_states, kind, rng):
             seen.append(kind)
-            return em.Parameters(np.array([next(numbers)]), np.zeros((1, 1)), None)
+            return iterations.Parameters(np.array([next(numbers)]), np.zeros((1, 1)), None)
 
         def run(frames, prior, reseedings, parameters, n_iter, tol, beat=-np.inf):
             number = int(parameters.start[0])
@@ -853,7 +856,7 @@ def test_dynamics_come_to_rest_where_they_pull():
     def model(pull):
         weights = np.array([[[pull - 1, 0.0, 0.5], [0.0, -0.5, 1.0]]])
         emission = emissions.Emission(weights, np.eye(2)[None], np.zeros(2), np.eye(2))
-        p = em.Parameters(np.ones(1), np.ones((1, 1)), emission)
+        p = iterations.Parameters(np.ones(1), np.ones((1, 1)), emission)
         return Model(("a", "b"), (), Scaler(np.zeros(2), np.ones(2)), "ar", np.array([2.0, 1.0]), p)
 
     # In units of two: x = x + 2 (w x + .5), so w = (pull - 1) / 2 rests the pull.

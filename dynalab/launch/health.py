@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from dynalab.config import compiling
 from dynalab.core import machine
 from dynalab.core.atomic import sync, sync_path
 from dynalab.core.errors import DynalabError
@@ -140,10 +141,10 @@ def _threads() -> Check:
 
 
 def _compiler() -> Check:
-    command = compiler.compiler()
+    command = compiling.compiler()
     if command is None:
-        return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}")
-    return Check("compiler", OK, f"{command[0]}, for {compiler.KEY}")
+        return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}; hmm fits in NumPy")
+    return Check("compiler", OK, f"{command[0]}, for {compiler.KEY} and hmm")
 
 
 def _quotas() -> Check:

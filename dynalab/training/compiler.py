@@ -1,59 +1,29 @@
-"""The library of `compute.compile=true`: made of compiled.cpp for the machine at hand, once, and kept among the caches.
+"""The library of `compute.compile=true`, made of compiled.cpp.
 
 Without torch, so that the command line can make it before workers ask for it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dynalab.config.places import cache_folder
-from dynalab.core.atomic import storing
+from dynalab.config import compiling
 from dynalab.core.errors import ConfigError
 
 SOURCE = Path(__file__).with_name("compiled.cpp")
 KEY = "compute.compile=true"
-COMPILERS = ("c++", "g++", "clang++")
-# NaN and infinity stay what they are: a run that diverges is seen by them.
-FLAGS = ("-O2", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-# As clang does at -O2. At -O3 GCC takes half as long again for code that is no faster.
-VECTORS = ("-ftree-vectorize", "-fvect-cost-model=dynamic")
 
 
-def compiler() -> list[str] | None:
-    """Return the command of the C++ compiler, `CXX` where that is set; None where there is none."""
-    own = shlex.split(os.environ.get("CXX", ""))
-    for command in (own,) if own else ([name] for name in COMPILERS):
-        if shutil.which(command[0]):
-            return command
-    return None
-
-
-def require() -> list[str]:
-    """Return the command of the C++ compiler.
+def require() -> None:
+    """Refuse a machine without a C++ compiler.
 
     Raises:
         ConfigError: There is none.
     """
-    command = compiler()
-    if command is None:
-        named = os.environ.get("CXX")
-        what = f"CXX={named} is no command" if named else f"there is none of {', '.join(COMPILERS)}"
-        raise ConfigError(
-            f"{KEY}: needs a C++ compiler, and {what} on this machine; install one (apt-get install g++), name one "
-            "in CXX, or train without"
-        )
-    return command
+    with _named():
+        compiling.require()
 
 
 def library(say: Callable[[str], None] = lambda line: None) -> Path:
@@ -63,43 +33,18 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
         ConfigError: There is no compiler, or it fails.
         StoreError: Nothing can be kept.
     """
-    command = require()
-    version = _version(*command)
-    compiling = [*command, *FLAGS, *(() if "clang" in version else VECTORS)]
-    about = [*compiling, version, _processor()]
-    name = hashlib.sha256(SOURCE.read_bytes() + "\0".join(about).encode()).hexdigest()[:16]
-    folder = cache_folder()
-    made = folder / f"{SOURCE.stem}-{name}.so"
-    if made.is_file():
-        return made
-    began = time.perf_counter()
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with storing(folder), tempfile.TemporaryDirectory(dir=folder) as aside:
-        fresh = Path(aside, made.name)
-        done = _run([*compiling, str(SOURCE), "-o", str(fresh)])
-        if done.returncode:
-            line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-            raise ConfigError(f"{KEY}: {shlex.join(command)} could not compile {SOURCE.name}: {line}")
-        # Another process may have made the same meanwhile.
-        os.replace(fresh, made)
-    say(f"updates were compiled for this machine by {command[0]} in {time.perf_counter() - began:.1f} s")
-    return made
+
+    def tell(command: str, seconds: float) -> None:
+        say(f"updates were compiled for this machine by {command} in {seconds:.1f} s")
+
+    with _named():
+        return compiling.library(SOURCE, tell)
 
 
-@lru_cache
-def _version(*command: str) -> str:
-    return _run([*command, "--version"]).stdout
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def _processor() -> str:
-    """Return what tells instruction sets apart: processors of several kinds may share the caches."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return line
-    return ""
+@contextmanager
+def _named() -> Iterator[None]:
+    """Name the key in a refusal."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{KEY}: {error}") from error

@@ -6,39 +6,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dynalab.analysis.hmm import inference, starts
+from dynalab.analysis.hmm import compiled, inference, starts
 from dynalab.analysis.hmm.config import Config, Settings
-from dynalab.analysis.hmm.emissions import (
-    Emission,
-    Prior,
-    first_frames,
-    log_density,
-    log_penalty,
-    make_prior,
-    maximise,
-)
+from dynalab.analysis.hmm.emissions import Emission, Prior, first_frames, make_prior
 from dynalab.analysis.hmm.frames import Frames, thin
+from dynalab.analysis.hmm.iterations import Parameters, m_step
 
-# A state with less than one frame's worth of posterior is dead.
-DEAD = 1.0
 # Rounding may lower the objective by this share of its size between two iterations; more is reported.
 SLACK = 1e-8
 # Pseudo-frames of the pooled variance behind the Gaussian of first frames: there is one frame a run.
 FIRST_SHRINKAGE = 2.0
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Everything an HMM of K states is: start (K,) and transition probabilities (K, K), and what the states emit."""
-
-    start: np.ndarray
-    transitions: np.ndarray
-    emission: Emission
-
-    @property
-    def n_states(self) -> int:
-        """K."""
-        return len(self.start)
 
 
 @dataclass(frozen=True)
@@ -61,51 +38,6 @@ class Fit:
     history: list[float] = field(default_factory=list)
     reseeded: list[int] = field(default_factory=list)
     fell: float = 0.0
-
-
-def _probabilities(counts: np.ndarray, prior: Prior) -> np.ndarray:
-    """Start (K,) or transition (K, K) probabilities from expected counts; never 0, except left to right."""
-    raised = counts + prior.counts
-    if raised.ndim == 2:
-        raised = raised + prior.sticky * np.eye(len(raised))
-        if prior.ordered:
-            raised = np.triu(raised)
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
-
-
-def m_step(
-    frames: Frames,
-    prior: Prior,
-    emission: Emission,
-    posterior: np.ndarray,
-    first: np.ndarray,
-    pairs: np.ndarray,
-    *,
-    before: bool = True,
-) -> Parameters:
-    """Maximise the penalised expected likelihood, given expected starts `first` (K,) and transitions `pairs` (K, K).
-
-    `emission`, of the iteration before, hands on the first frames' Gaussian and, with `before`, covariances that must
-    not be undercut; posteriors have shape (N, K).
-    """
-    weights, covariances = maximise(frames, posterior, prior, emission if before else None)
-    start, transitions = _probabilities(first, prior), _probabilities(pairs, prior)
-    if prior.independent:
-        start = _probabilities(posterior.sum(axis=0), prior)
-        transitions = np.repeat(start[None], len(start), axis=0)
-    return Parameters(start, transitions, replace(emission, weights=weights, covariances=covariances))
-
-
-def penalty(parameters: Parameters, prior: Prior) -> float:
-    """Log-penalty of all parameters, nats."""
-    logs = np.log(np.maximum(parameters.transitions, 1e-300))
-    if prior.independent:
-        chain = prior.counts * np.log(parameters.start).sum()
-    else:
-        allowed = np.triu(logs).sum() if prior.ordered else logs.sum()
-        chain = prior.counts * (np.log(parameters.start).sum() + allowed)
-        chain += prior.sticky * np.trace(logs)
-    return float(chain) + log_penalty(parameters.emission, prior)
 
 
 def begin(frames: Frames, prior: Prior, states: np.ndarray, n_states: int) -> Parameters:
@@ -146,43 +78,30 @@ def run(
     history: list[float] = []
     reseeded: list[int] = []
     fell, converged, gain = 0.0, False, np.inf
-    current = best = parameters
+    at, best = compiled.iterations(frames, prior, parameters), parameters
     best_objective = best_likelihood = -np.inf
     for iteration in range(n_iter):
-        density = log_density(frames, current.emission)
-        chain = current.start, current.transitions
-        found = None
-        if prior.independent:
-            found = inference.expect_independent(current.start, density, frames.lengths)
-        elif iteration + 1 < n_iter:
-            found = inference.expect(*chain, density, frames.lengths)
-        likelihood = (
-            float(inference.score(*chain, density, frames.lengths).sum())
-            if found is None
-            else found.log_likelihood
-        )
-        objective = likelihood + penalty(current, prior)
+        last = iteration + 1 == n_iter
+        likelihood = at.likelihood(last)
+        objective = likelihood + at.penalty()
         before, gain = gain, objective - history[-1] if history and iteration not in reseeded else np.inf
         history.append(objective)
         if objective > best_objective:
-            best, best_objective, best_likelihood = current, objective, likelihood
+            best, best_objective, best_likelihood = at.parameters, objective, likelihood
         if gain < 0:
             fell = max(fell, -gain / max(1.0, abs(objective)))
         if gain < tol * len(frames.levels):
             converged = fell <= SLACK
             break
         hope = max(gain, before) * (n_iter - iteration - 1)
-        if objective + hope < beat:
-            break
-        if found is None or iteration + 1 == n_iter:
+        if objective + hope < beat or last:
             # Nothing would look at another M-step.
             break
-        posterior = found.posterior
-        dead = np.flatnonzero(np.ones(len(frames.regressed)) @ frames.predicted(posterior) < DEAD)
-        if len(dead) and len(reseeded) < reseedings:
-            posterior = starts.reseed(posterior, dead.tolist(), found.predictive, frames.lengths)
+        dead = at.dead()
+        if dead and len(reseeded) < reseedings:
+            at.reseed(dead)
             reseeded.append(iteration + 1)
-        current = m_step(frames, prior, current.emission, posterior, found.starts, found.pairs)
+        at.advance()
     return Fit(best, best_objective, best_likelihood, converged, len(history), history, reseeded, fell)
 
 

@@ -217,13 +217,18 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
     squares += (emission.factors[1] + 2 * np.log(frames.unit).sum())[:, None] + size * LOG_2PI
     squares *= -0.5
     out = squares.T
-    if emission.first_mean is not None and emission.first_covariance is not None:
-        firsts = frames.firsts
-        factor = np.linalg.cholesky(emission.first_covariance)
-        z = np.linalg.solve(factor, (frames.levels[firsts] - emission.first_mean).T)
-        constant = 2 * np.log(np.diagonal(factor)).sum() + size * LOG_2PI
-        out[firsts] = -0.5 * ((z**2).sum(axis=0) + constant)[:, None]
+    if emission.first_mean is not None:
+        out[frames.firsts] = first_log_density(frames, emission)[:, None]
     return out
+
+
+def first_log_density(frames: Frames, emission: Emission) -> np.ndarray:
+    """Log-density of each run's first frame, which is the same under every state (`ar`), shape (S,), nats."""
+    assert emission.first_mean is not None and emission.first_covariance is not None
+    factor = np.linalg.cholesky(emission.first_covariance)
+    z = np.linalg.solve(factor, (frames.levels[frames.firsts] - emission.first_mean).T)
+    constant = 2 * np.log(np.diagonal(factor)).sum() + len(factor) * LOG_2PI
+    return np.asarray(-0.5 * ((z**2).sum(axis=0) + constant))
 
 
 def log_penalty(emission: Emission, prior: Prior) -> float:

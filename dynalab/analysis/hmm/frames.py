@@ -72,6 +72,24 @@ class Frames:
         return out
 
     @cached_property
+    def blocks(self) -> np.ndarray:
+        """`columns` in blocks of frames, filled up with zeros, shape (ceil(N / 32), P + M, 32): for em.cpp."""
+        width, n_frames = self.columns.shape
+        out = np.zeros((-(-n_frames // 32), width, 32))
+        whole = n_frames // 32
+        out[:whole] = self.columns[:, : 32 * whole].reshape(width, whole, 32).transpose(1, 0, 2)
+        out[whole:, :, : n_frames % 32] = self.columns[:, 32 * whole :]
+        return out
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """`design` by frames, its columns filled up to eights: zeros where a frame is not predicted; as `blocks`."""
+        width = self.design.shape[1]
+        out = np.zeros((len(self.levels), -(-width // 8) * 8))
+        out[self.regressed, :width] = self.design
+        return out
+
+    @cached_property
     def variances(self) -> np.ndarray:
         """Of the levels over all frames, shape (M,)."""
         return np.asarray(self.levels.var(axis=0))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.hmm import inference, paper
-from dynalab.analysis.hmm.em import Parameters
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.features import Scaler
 from dynalab.analysis.hmm.frames import Frames, stack
+from dynalab.analysis.hmm.iterations import Parameters
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from msgspec import to_builtins
 
 from dynalab.analysis.base import Trajectories
-from dynalab.analysis.hmm import detours, dissimilarity, edges, fitting, odd, states
+from dynalab.analysis.hmm import compiled, detours, dissimilarity, edges, fitting, odd, states
 from dynalab.analysis.hmm import paths as ways
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
@@ -30,6 +30,11 @@ FUTURE = "z-scores over whole runs make states of what comes later; preset=robus
 
 def infer(trajectories: Trajectories, config: Config) -> Findings:
     """Fit, choose, decode and describe; raises as `hmm.analyse` does."""
+    with compiled.using(compiled.library()):
+        return _infer(trajectories, config)
+
+
+def _infer(trajectories: Trajectories, config: Config) -> Findings:
     watched, notes = watch.resolve(config.convergence, trajectories)
     published = config.preset == "paper"
     chosen = (fitting.published if published else fitting.robust)(trajectories, config)

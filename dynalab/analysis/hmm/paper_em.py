@@ -16,9 +16,9 @@ import numpy as np
 from dynalab.analysis.hmm import inference
 from dynalab.analysis.hmm.config import PaperSettings
 from dynalab.analysis.hmm.covariances import raise_floor
-from dynalab.analysis.hmm.em import Parameters
 from dynalab.analysis.hmm.emissions import Emission, log_density
 from dynalab.analysis.hmm.frames import Frames
+from dynalab.analysis.hmm.iterations import Parameters
 
 SETTINGS = PaperSettings()
 

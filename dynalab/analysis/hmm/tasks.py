@@ -17,6 +17,7 @@ from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
 from dynalab.analysis.hmm.features import Scaler, fit_scaler
 from dynalab.analysis.hmm.frames import Frames, stack, thin
+from dynalab.analysis.hmm.iterations import Parameters
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def bic(fit: em.Fit, frames: Frames, config: Config) -> float:
     return -2 * fit.log_likelihood + count * float(np.log(len(frames.levels)))
 
 
-def score(parameters: em.Parameters, frames: Frames) -> np.ndarray:
+def score(parameters: Parameters, frames: Frames) -> np.ndarray:
     """Log-likelihood of every run, shape (S,), nats."""
     density = log_density(frames, parameters.emission)
     return inference.score(parameters.start, parameters.transitions, density, frames.lengths)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
+from dynalab.analysis.hmm import compiled
 from dynalab.core.machine import cores
 
 Task = TypeVar("Task")
@@ -104,7 +105,7 @@ def spread(
         with TemporaryDirectory(prefix="dynalab-") as folder:
             shared = Path(folder, "work.pickle")
             with shared.open("wb") as file:
-                pickle.dump((work, list(tasks)), file, protocol=5)
+                pickle.dump((compiled.used(), work, list(tasks)), file, protocol=5)
             return _together(work, tasks, order, min(workers, len(tasks)) - 1, str(shared), tell)
 
 
@@ -179,10 +180,11 @@ def _do(shared: str, index: int) -> Any:
 
 @lru_cache(maxsize=1)
 def _read(shared: str) -> tuple[Callable[[Any], Any], Sequence[Any]]:
-    """Return what all tasks share, which is sent once, and the tasks."""
+    """Return what all tasks share, which is sent once, and the tasks, and fit as the process does that asks."""
     with open(shared, "rb") as file:
-        found: tuple[Callable[[Any], Any], Sequence[Any]] = pickle.load(file)
-    return found
+        made, work, tasks = pickle.load(file)
+    compiled.use(made)
+    return work, tasks
 
 
 def _teller(work: Any, total: int) -> Callable[[Done], Done]:
