@@ -24,7 +24,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from dynalab.curvature.bins import edges as bins
-from dynalab.show.plots.style import INK, MUTED, state_colours, text_on
+from dynalab.show.plots.style import INK, MUTED, ON_LIGHT, state_colours, text_on
 
 # Events
 
@@ -251,8 +251,8 @@ def test_profiles_are_a_heat_map_with_its_numbers() -> None:
     )
     found = {item.get_position(): (item.get_text(), item.get_color()) for item in ax.texts}
     assert found == {
-        (0.5, 0.5): ("1.0", INK), (1.5, 0.5): ("-2.0", "white"), (2.5, 0.5): ("0.0", INK),
-        (1.5, 1.5): ("0.5", INK), (2.5, 1.5): ("-1.3", "white"),
+        (0.5, 0.5): ("1.0", ON_LIGHT), (1.5, 0.5): ("-2.0", "white"), (2.5, 0.5): ("0.0", ON_LIGHT),
+        (1.5, 1.5): ("0.5", ON_LIGHT), (2.5, 1.5): ("-1.3", "white"),
     }  # fmt: skip
     assert ticks(ax.xaxis) == {"a": 0.5, "b": 1.5, "c": 2.5} and ticks(ax.yaxis) == {"0": 0.5, "1": 1.5}
     assert ax.get_ylim() == (2, 0)

@@ -18,7 +18,7 @@ from dynalab.show import svg
 from dynalab.show.plots import thin
 from dynalab.show.plots.labels import spread
 from dynalab.show.plots.states import common_grid
-from dynalab.show.plots.style import decade, ensemble_colours, state_colours, text_on
+from dynalab.show.plots.style import INK, decade, ensemble_colours, state_colours, text_on
 
 FIGURES = dynalab.figures
 
@@ -57,13 +57,45 @@ def test_neighbouring_states_are_told_apart(eye: str) -> None:
     for n_states in range(2, 13):
         seen = lab(state_colours(n_states), EYES[eye])
         assert len(set(state_colours(n_states))) == n_states
-        assert np.linalg.norm(np.diff(seen, axis=0), axis=1).min() > 9, (n_states, eye)
+        assert np.linalg.norm(np.diff(seen, axis=0), axis=1).min() > 14, (n_states, eye)
+
+
+def test_states_are_ordered_in_a_print_without_colours() -> None:
+    for n_states in range(2, 13):
+        lightness = lab(state_colours(n_states), EYES["full"])[:, 0]
+        # As many steps as there are from the darkest to the lightest, all alike.
+        assert np.diff(lightness).min() > 0.9 * np.ptp(lightness) / (n_states - 1) > 5, n_states
+        assert lightness.min() > 24 and lightness.max() < 94
+        if n_states <= 8:
+            assert np.diff(lightness).min() > 9
 
 
 def test_colours_of_any_number() -> None:
     assert len(state_colours(1)) == 1 and len(set(state_colours(30))) == 30
     assert len(set(ensemble_colours(40))) == 40
-    assert text_on("#440154") == "white" and text_on("#fde725") != "white"
+    # What is written on a light colour does not turn light with the page.
+    assert text_on("#440154") == "white" and text_on("#fde725") not in ("white", INK)
+
+
+def test_nothing_on_a_page_by_night_is_dark_on_dark_or_light_on_light() -> None:
+    means = np.linspace(-1, 1, 8)[:, None] + [0.0, 0.01]
+    figure = FIGURES.state_profiles(means, ["l2", "grad_norm"], title="")
+    # What stands on cells of a map stays as it is, what stands beside it turns with the page, ticks of the bar as well.
+    words = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert words["0.1"] not in ("white", INK) and words["-1.0"] == "white"
+    assert {tick.get_color() for tick in figure.axes[1].get_yticklabels()} == {INK}
+
+
+def test_a_legend_of_states_reads_row_by_row() -> None:
+    steps = steps_of()
+    paths = [np.arange(len(steps)) * 12 // len(steps)] * 3
+    figure = FIGURES.state_raster([steps] * 3, paths, ["a", "b", "c"], 12, size=(3.0, None))
+    figure.savefig(io.BytesIO(), format="png")
+    (legend,) = figure.legends
+    boxes = [(text.get_window_extent(), text.get_text()) for text in legend.get_texts()]
+    read = [word for _, word in sorted(boxes, key=lambda item: (-round(item[0].y0), item[0].x0))]
+    assert read == [str(state) for state in range(12)]
+    assert len({round(box.y0) for box, _ in boxes}) > 1
 
 
 def test_the_users_settings_are_left_alone() -> None:

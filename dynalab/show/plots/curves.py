@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from dynalab.core.words import count
 from dynalab.show.plots import thin
-from dynalab.show.plots.labels import footnote, label_ends, marks
+from dynalab.show.plots.labels import by_row, footnote, label_ends, marks
 from dynalab.show.plots.style import (
     CYCLE,
     DASHED,
@@ -302,8 +302,9 @@ def state_ribbon(ax: Axes, steps: np.ndarray, shares: np.ndarray) -> None:
 def state_keys(figure: Figure, n_states: int) -> None:
     """Write which colour is which state under a figure."""
     keys = [Patch(facecolor=colour, label=f"{k}") for k, colour in enumerate(state_colours(n_states))]
+    columns = min(n_states, 12)
     figure.legend(
-        handles=keys, loc="outside lower left", ncols=min(n_states, 12), fontsize=7.5, handlelength=1.1,
+        handles=by_row(keys, columns), loc="outside lower left", ncols=columns, fontsize=7.5, handlelength=1.1,
         handleheight=1.1, columnspacing=1.1, handletextpad=0.5, title="share of runs in state", title_fontsize=7.5,
         alignment="left",
     )  # fmt: skip

@@ -51,6 +51,11 @@ def keys(figure: Figure, handles: Sequence[Artist], columns: int, name: str = ""
     return [*made.get_texts()]
 
 
+def by_row(handles: Sequence[Artist], columns: int) -> list[Artist]:
+    """Return handles in the order in which a legend of so many columns, which fills these, reads row by row."""
+    return [handle for column in range(columns) for handle in handles[column::columns]]
+
+
 def fitting(labels: Sequence[str], most: int, width: float) -> int:
     """Return in how many columns the labels of a legend fit a width in inches, `most` at most."""
     for columns in range(min(most, len(labels)), 1, -1):

@@ -14,9 +14,10 @@ from matplotlib.text import Text
 from dynalab.core.words import metric_words
 from dynalab.show.plots import thin
 from dynalab.show.plots.fit import place
-from dynalab.show.plots.labels import fitting
+from dynalab.show.plots.labels import by_row, fitting
 from dynalab.show.plots.style import (
     INK,
+    ON_LIGHT,
     Size,
     is_log_spaced,
     new_figure,
@@ -113,7 +114,7 @@ def state_raster(
     keys = [Patch(facecolor=colour, label=f"{k}") for k, colour in enumerate(colours)]
     columns = fitting([str(item.get_label()) for item in [*keys, *named]], 14, figure.get_figwidth())
     figure.legend(
-        handles=[*keys, *named], loc="outside upper left", ncols=columns, fontsize=7.5,
+        handles=by_row([*keys, *named], columns), loc="outside upper left", ncols=columns, fontsize=7.5,
         handlelength=1.1, handleheight=1.1, columnspacing=1.1, handletextpad=0.5, title="state",
         title_fontsize=7.5, alignment="left",
     )  # fmt: skip
@@ -166,7 +167,7 @@ def state_profiles(
         digits = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
         for (row, column), value in np.ndenumerate(shown):
             if np.isfinite(value):
-                colour = "white" if abs(value) > 0.65 * limit else INK
+                colour = "white" if abs(value) > 0.65 * limit else ON_LIGHT
                 text = f"{round(float(value), digits) + 0.0:.{digits}f}"
                 at = column + 0.5, row + 0.5
                 cells.append(ax.text(*at, text, ha="center", va="center", fontsize=6.5, color=colour))

@@ -22,6 +22,8 @@ from dynalab.core.errors import ConfigError
 from dynalab.show.plots.fit import Fitted, settle
 
 INK, MUTED, GRID = "#20242c", "#697080", "#e4e7ec"
+# A page by night turns INK light; what stands on a light colour stays dark.
+ON_LIGHT = "#20242b"
 # Okabe & Ito's colour-blind-safe set, without its yellow, which is too light for lines on white.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
 SPLITS = {"train": CYCLE[0], "test": CYCLE[1]}
@@ -39,17 +41,16 @@ STEPS, LINEAR = "steps", 0.35
 # Of thresholds.
 DASHED = (0, (4, 2))
 
-# Tol's discrete rainbow (personal.sron.nl/~pault, 2021): ordered, and told apart under every colour blindness when
-# taken in the sets that he gives for each number of classes.
-_TOL = {
-    3: "D1BBD7", 6: "AE76A3", 9: "882E72", 10: "1965B0", 12: "5289C7", 14: "7BAFDE", 15: "4EB265", 17: "CAE0AB",
-    18: "F7F056", 21: "F4A736", 23: "EE8026", 24: "E8601C", 26: "DC050C", 28: "72190E",
-}  # fmt: skip
-_SETS = {
-    7: (9, 10, 14, 15, 17, 18, 26), 8: (9, 10, 14, 15, 17, 18, 23, 26),
-    9: (9, 10, 14, 15, 17, 18, 23, 26, 28), 10: (9, 10, 14, 15, 17, 18, 21, 24, 26, 28),
-    11: (9, 10, 12, 14, 15, 17, 18, 21, 24, 26, 28), 12: (3, 6, 9, 10, 12, 14, 15, 17, 18, 21, 24, 26),
-}  # fmt: skip
+# Of seven to twelve states, from dark to light: steps of lightness are equal, so that a print without colours keeps the
+# order, and hues as far apart as a search found for every colour blindness (Machado et al. 2009; 22 in Lab at least).
+_SETS = {len(colours.split()): colours.split() for colours in (
+    "762906 733fb5 1b856b d87a17 a8a7f8 ffbf8c 9cfaff",
+    "811a02 305893 9f5b5e 956afe f8785b 4dc2fe fbc4b7 cefb4f",
+    "1d4c02 734766 6657cd df454f 299dc4 eb933f a9c5a4 fad00c 91fdfb",
+    "841030 5c4494 c7190d 366eee a77b9d fa7066 aca7ef feb433 88e7db fcec96",
+    "32435f 962b0f 7e41be a25d63 e34f11 6499ae f5836c e398fd bfd115 28f1e7 c0fabb",
+    "1331b1 69464f bd0d0e c12699 71814a cb5ae3 71a490 e9982e 42d281 c1c6fd fbd926 b2fbd6",
+)}  # fmt: skip
 
 STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
@@ -58,6 +59,9 @@ STYLE: dict[str, Any] = {
     "font.size": 8.5,
     "text.color": INK,
     "axes.edgecolor": MUTED,
+    # Also of bars of colours.
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "axes.labelcolor": INK,
     "axes.labelsize": 8.5,
     "axes.titlesize": 9.5,
@@ -214,12 +218,12 @@ def is_narrow(figure: Figure) -> bool:
 
 
 def state_colours(n_states: int) -> list[str]:
-    """Return one colour a state: ordered, and told apart under every colour blindness up to 12 states.
+    """Return one colour a state: up to 12 from dark to light, and told apart under every colour blindness.
 
-    Up to six are steps of viridis, from dark to light; more need Tol's set, whose neighbours differ in hue.
+    Up to six are steps of viridis; more need a set whose neighbours differ in hue.
     """
     if n_states in _SETS:
-        return [f"#{_TOL[index]}" for index in _SETS[n_states]]
+        return [f"#{colour}" for colour in _SETS[n_states]]
     name, low, high = ("viridis", 0.12, 0.96) if n_states <= 6 else ("turbo", 0.04, 0.96)
     return [matplotlib.colors.to_hex(matplotlib.colormaps[name](x)) for x in np.linspace(low, high, n_states)]
 
@@ -232,10 +236,10 @@ def ensemble_colours(n: int) -> list[str]:
 
 
 def text_on(colour: str) -> str:
-    """Return the text colour that can be read on a colour: the WCAG luminance decides."""
+    """Return the text colour that can be read on a colour, by night as well: the WCAG luminance decides."""
     rgb = np.array(matplotlib.colors.to_rgb(colour))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return "white" if float(linear @ [0.2126, 0.7152, 0.0722]) < 0.3 else INK
+    return "white" if float(linear @ [0.2126, 0.7152, 0.0722]) < 0.3 else ON_LIGHT
 
 
 def run_mark(*rows: int) -> str:
