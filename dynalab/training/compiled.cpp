@@ -166,7 +166,7 @@ static inline Vec sums(Vec *square) {
   return total;
 }
 
-// A square of V rows at a time: a fifth of the time of one entry after the other.
+// A square of V rows at a time: a fifth of the time of one entry after the other. Zero behind the last row.
 static void transposed(const float *from, Size rows, Size cols, Size ld, float *to, Size ldt) {
   for (Size r = 0; r < rows; r += V)
     for (Size c = 0; c < cols; c += V) {
@@ -184,8 +184,8 @@ static inline Vec sums(Vec *square) {
 }
 
 static void transposed(const float *from, Size rows, Size cols, Size ld, float *to, Size ldt) {
-  for (Size r = 0; r < rows; r++)
-    for (Size c = 0; c < cols; c++) to[c * ldt + r] = from[r * ld + c];
+  for (Size r = 0; r < whole(rows); r++)
+    for (Size c = 0; c < cols; c++) to[c * ldt + r] = r < rows ? from[r * ld + c] : 0.0f;
 }
 #endif
 
@@ -317,25 +317,22 @@ struct Memory {
   }
 };
 
-void copy_in(const Own &o, float *to, const float *from) {
-  if (o.flipped) {
-    for (Size r = 0; r < o.rows; r++)
-      for (Size c = 0; c < o.cols; c++) to[c * o.ld + r] = from[r * o.cols + c];
-    for (Size c = 0; c < o.cols; c++) std::memset(to + c * o.ld + o.rows, 0, (o.ld - o.rows) * sizeof(float));
-    return;
-  }
+// Between lines as they lie outside and lines of whole vectors; `lines` is room for all of these.
+void copy_in(const Own &o, float *to, const float *from, float *lines) {
+  const Size ld = whole(o.cols);
+  float *own = o.flipped ? lines : to;
   for (Size r = 0; r < o.rows; r++) {
-    std::memcpy(to + r * o.ld, from + r * o.cols, o.cols * sizeof(float));
+    std::memcpy(own + r * ld, from + r * o.cols, o.cols * sizeof(float));
     // A run that diverged leaves NaN behind the last column, too.
-    std::memset(to + r * o.ld + o.cols, 0, (o.ld - o.cols) * sizeof(float));
+    std::memset(own + r * ld + o.cols, 0, (ld - o.cols) * sizeof(float));
   }
+  if (o.flipped) transposed(lines, o.rows, o.cols, ld, to, o.ld);
 }
-void copy_out(const Own &o, float *to, const float *from) {
-  if (o.flipped)
-    for (Size r = 0; r < o.rows; r++)
-      for (Size c = 0; c < o.cols; c++) to[r * o.cols + c] = from[c * o.ld + r];
-  else
-    for (Size r = 0; r < o.rows; r++) std::memcpy(to + r * o.cols, from + r * o.ld, o.cols * sizeof(float));
+void copy_out(const Own &o, float *to, const float *from, float *lines) {
+  const Size ld = whole(o.cols);
+  if (o.flipped) transposed(from, o.cols, o.rows, o.ld, lines, ld);
+  const float *own = o.flipped ? lines : from;
+  for (Size r = 0; r < o.rows; r++) std::memcpy(to + r * o.cols, own + r * ld, o.cols * sizeof(float));
 }
 
 // As torch's lerp: from the nearer end.
@@ -360,9 +357,9 @@ struct Net {
   Size widths[LAYERS + 1]; // of acts[i]
   float *pres[LAYERS + 1], *acts[LAYERS + 1], *error[2];
   float *tables = nullptr; // of the first layer: chunks of WIDE vectors, (groups, SUMS, chunk) each
-  float *flat;             // a run's weights as they lie outside, of the largest
+  float *flat, *lines;     // a run's weights as they lie outside, of the largest; and in lines of whole vectors
   float signs[ROWS];       // the labels of bits
-  Size live[ROWS];
+  Size live[ROWS + 1];
 
   explicit Net(const Work &w) : w(w) {
     for (Size i = 0; i < w.count; i++) {
@@ -376,8 +373,9 @@ struct Net {
       own.push_back(o);
     }
     Size widest = 0, largest = 0;
-    for (const Own &o : own) largest = largest > o.size() ? largest : o.size();
+    for (const Own &o : own) largest = largest > o.rows * whole(o.cols) ? largest : o.rows * whole(o.cols);
     flat = memory.floats(largest);
+    lines = memory.floats(largest);
     for (Size i = 0; i <= w.layers; i++) {
       if (i < w.layers) {
         Own &o = own[w.weights[i]];
@@ -484,7 +482,9 @@ struct Net {
         const Size left = relevant - k < 57 ? relevant - k : 57;
         odd ^= following(bits, place + k) >> (64 - left);
       }
-      signs[r] = __builtin_parityll(odd) ? -1 : 1;
+      // Without a branch, which would be foretold half of the time.
+      const uint32_t word = (uint32_t)__builtin_parityll(odd) << 31 | 0x3F800000;
+      std::memcpy(signs + r, &word, sizeof(word));
     }
   }
 
@@ -556,7 +556,7 @@ struct Net {
     const Size ldo = whole(widths[w.layers]);
     Size count = 0;
     for (Size r = 0; r < rows; r++)
-      if (error[0][r * ldo] != 0) live[count++] = r;
+      live[count] = r, count += error[0][r * ldo] != 0;
     const bool bits = batch.relevant && tables;
     for (Size k = 0; k < count; k++) {
       const Size r = live[k];
@@ -572,19 +572,21 @@ struct Net {
     return count;
   }
 
-  void backward(const Batch &batch, Size run, Size first, Size rows) {
+  // Adds to gradients, or starts them where they are `fresh`; those of symbols' tables are zero then.
+  void backward(const Batch &batch, Size run, Size first, Size rows, bool fresh) {
     float *incoming = error[0], *outgoing = error[1];
     for (Size i = w.layers - 1; i >= 0; i--) {
       const Own &o = own[w.weights[i]];
       const Size ldi = whole(widths[i]), ldo = whole(widths[i + 1]);
+      const float *start = fresh ? nullptr : o.gradients;
       if (o.flipped)
-        product(o.cols, ldo, rows, acts[i], 1, ldi, incoming, ldo, o.gradients, ldo, o.gradients, ldo);
+        product(o.cols, ldo, rows, acts[i], 1, ldi, incoming, ldo, o.gradients, ldo, start, ldo);
       else
-        product(o.rows, ldi, rows, incoming, 1, ldo, acts[i], ldi, o.gradients, ldi, o.gradients, ldi);
+        product(o.rows, ldi, rows, incoming, 1, ldo, acts[i], ldi, o.gradients, ldi, start, ldi);
       if (w.biases[i] >= 0) {
         float *to = own[w.biases[i]].gradients;
         for (Size c = 0; c < ldo; c += V) {
-          Vec total = load(to + c);
+          Vec total = fresh ? Vec{} : load(to + c);
           for (Size r = 0; r < rows; r++) total += load(incoming + r * ldo + c);
           store(to + c, total);
         }
@@ -624,7 +626,8 @@ struct Net {
       if (sgd) {
         const float keep = (float)w.momentum, share = (float)(1 - w.dampening);
         const bool fresh = w.params[i].first && !step;
-        for (Size k = 0; k < n; k += V) {
+        for (Size k = 0; k < n && !m && !decay; k += V) store(p + k, load(p + k) - lr * load(g + k));
+        for (Size k = 0; k < n && (m || decay); k += V) {
           Vec x = load(g + k), weight = load(p + k);
           if (decay) x += decay * weight;
           if (m) {
@@ -661,7 +664,7 @@ struct Net {
         continue;
       }
       float *to = p.averages[take.slot] + run * p.rows * p.cols;
-      copy_out(o, flat, o.weights);
+      copy_out(o, flat, o.weights, lines);
       approach(to, flat, p.rows * p.cols, take.share);
     }
   }
@@ -679,10 +682,10 @@ struct Net {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Size at = run * p.rows * p.cols;
-      copy_in(own[i], own[i].weights, p.weights + at);
+      copy_in(own[i], own[i].weights, p.weights + at, lines);
       for (int m = 0; m < 3; m++)
-        if (p.moments[m]) copy_in(own[i], own[i].moments[m], p.moments[m] + at);
-      if (own[i].average) copy_in(own[i], own[i].average, p.averages[0] + at);
+        if (p.moments[m]) copy_in(own[i], own[i].moments[m], p.moments[m] + at, lines);
+      if (own[i].average) copy_in(own[i], own[i].average, p.averages[0] + at, lines);
     }
   }
 
@@ -716,11 +719,13 @@ struct Net {
     Size count = 0;
     const bool still = rests();
     bool fresh = true, clear = false; // whether weights are new to passes, and gradients are zero
+    const auto clean = [this] {
+      for (Own &o : own) std::memset(o.gradients, 0, o.size() * sizeof(float));
+    };
     for (Size step = 0; step < w.steps; step++) {
       const Batch &batch = w.batches[step];
-      if (!clear)
-        for (Own &o : own) std::memset(o.gradients, 0, o.size() * sizeof(float));
-      clear = true;
+      bool none = true; // whether no example has had a gradient yet
+      if (w.first == PAIRS) clean();
       if (fresh) turn();
       double total = 0;
       for (Size first = 0; first < batch.size; first += ROWS) {
@@ -730,16 +735,18 @@ struct Net {
         total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, count);
         const Size among = w.loss == CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
         if (!among) continue;
-        clear = false;
-        backward(batch, run, first, among);
+        backward(batch, run, first, among, none);
+        none = false;
       }
+      if (none && !clear) clean();
+      clear = none;
       w.losses[step * w.runs + run] = (float)(total / batch.size);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
           const Param &p = w.params[i];
           const Size at = run * p.rows * p.cols;
-          if (p.gradients) copy_out(own[i], p.gradients + at, own[i].gradients);
-          if (p.previous) copy_out(own[i], p.previous + at, own[i].weights);
+          if (p.gradients) copy_out(own[i], p.gradients + at, own[i].gradients, lines);
+          if (p.previous) copy_out(own[i], p.previous + at, own[i].weights, lines);
         }
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
       if (fresh) move(step, batch.rate);
@@ -748,10 +755,10 @@ struct Net {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Size at = run * p.rows * p.cols;
-      copy_out(own[i], p.weights + at, own[i].weights);
+      copy_out(own[i], p.weights + at, own[i].weights, lines);
       for (int m = 0; m < 3; m++)
-        if (p.moments[m]) copy_out(own[i], p.moments[m] + at, own[i].moments[m]);
-      if (own[i].average) copy_out(own[i], p.averages[0] + at, own[i].average);
+        if (p.moments[m]) copy_out(own[i], p.moments[m] + at, own[i].moments[m], lines);
+      if (own[i].average) copy_out(own[i], p.averages[0] + at, own[i].average, lines);
     }
   }
 };
