@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dynalab.launch.base import Events
     from dynalab.launch.train import Outcome
     from dynalab.store.paths import ShardPaths
+    from dynalab.store.stored import StoredRun
 
 # Seconds from which on a training is told of compiled code.
 LONG = 60.0
@@ -123,7 +124,7 @@ def _tell_prepared(outcome: Outcome, as_json: bool, quiet: bool) -> int:
         note(line)
     shards = [str(paths.root) for paths in outcome.prepared]
     if as_json:
-        emit_json({"shards": shards, "ensembles": [_ensemble_json(layout) for layout in outcome.layouts]})
+        emit_json({"shards": shards, "ensembles": _ensembles_json(outcome)})
     elif shards:
         echo("\n".join(shards))
     if not quiet:
@@ -150,10 +151,8 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
             )
     for line in outcome.held:
         note(line)
-    # All are read once: of many runs that takes as long as their tables.
-    runs = [_runs_json(layout) for layout in outcome.layouts]
-    for layout, own in zip(outcome.layouts, runs, strict=True):
-        n_diverged = sum(run["status"] == "diverged" for run in own)
+    for layout, own in zip(outcome.layouts, outcome.stored, strict=True):
+        n_diverged = sum(run.status == "diverged" for run in own)
         if n_diverged:
             note(
                 f"{layout.paths.root.name}: {n_diverged} of {count(len(layout.request.runs), 'run')} diverged"
@@ -179,9 +178,9 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
             for paths, task in outcome.report.jobs.items()
         ]
         about = {"jobs": queued} if queued else {}
-        emit_json({"ensembles": [_ensemble_json(layout) for layout in outcome.layouts], **about})
+        emit_json({"ensembles": _ensembles_json(outcome), **about})
     else:
-        _print_table(outcome, runs)
+        _print_table(outcome)
     if outcome.report.interrupted:
         if not outcome.report.jobs:
             note("interrupted; the state is saved and the same command goes on")
@@ -304,33 +303,29 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _runs_json(layout: Any) -> list[dict[str, Any]]:
-    from dynalab.launch.train import stored_runs
-
-    return [run_fields(run) | {"requested_steps": layout.request.steps} for run in stored_runs(layout)]
-
-
-def _ensemble_json(layout: Any) -> dict[str, Any]:
-    request = layout.request
-    return {
-        "id": request.config.id,
-        "path": str(layout.paths.root) if layout.paths.root.is_dir() else None,
-        "config": {key: part for key, part in request.config.as_dict().items() if key != "origin"},
-        "runs": _runs_json(layout),
-    }
+def _ensembles_json(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": layout.request.config.id,
+            "path": str(layout.paths.root) if layout.paths.root.is_dir() else None,
+            "config": {key: part for key, part in layout.request.config.as_dict().items() if key != "origin"},
+            "runs": [run_fields(run) | {"requested_steps": layout.request.steps} for run in runs],
+        }
+        for layout, runs in zip(outcome.layouts, outcome.stored, strict=True)
+    ]
 
 
-def _print_table(outcome: Outcome, runs_of: list[list[dict[str, Any]]]) -> None:
+def _print_table(outcome: Outcome) -> None:
     rows = []
-    for layout, runs in zip(outcome.layouts, runs_of, strict=True):
+    for layout, runs in zip(outcome.layouts, outcome.stored, strict=True):
         config = layout.request.config
-        counts = Counter(run["status"] for run in runs)
+        counts = Counter(run.status for run in runs)
         # A configuration that its worker refused leaves no folder.
         path = layout.paths.root if layout.paths.root.is_dir() else None
         status = ", ".join(f"{n} {name}" for name, n in counts.items()) if path else "refused"
-        steps = _span([run["steps"] for run in runs])
+        steps = _span([run.steps for run in runs])
         reached = _generalised(runs, config.levels.test_accuracy)
-        rows.append([config.id, named_seeds([run["seed"] for run in runs]), status, steps, reached, path])
+        rows.append([config.id, named_seeds([run.seed for run in runs]), status, steps, reached, path])
     echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if (
         not any(layout.work or layout.cut_off or layout.queued for layout in outcome.layouts)
@@ -345,10 +340,10 @@ def _span(values: list[int]) -> str | None:
     return None if low is None else str(low) if low == high else f"{low}..{high}"
 
 
-def _generalised(runs: list[dict[str, Any]], level: float | None) -> str | None:
+def _generalised(runs: list[StoredRun], level: float | None) -> str | None:
     """Return how many runs reached the level of generalisation, the median step, and how many fell below again."""
 
-    summaries = [run["summary"] or {} for run in runs]
+    summaries = [run.summary or {} for run in runs]
     steps = [item.get("generalised_step") for item in summaries]
     if not (reached := len(steps) - steps.count(None)):
         return None

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ class Outcome:
     report: Report = field(default_factory=Report)
     prepared: list[ShardPaths] = field(default_factory=list)
 
+    @cached_property
+    def stored(self) -> list[list[StoredRun]]:
+        """The runs that were asked for, by layout, as they are stored at the end: to read many takes time."""
+        return [stored_runs(layout) for layout in self.layouts]
+
     @property
     def exit_code(self) -> int:
         """0; 3 where a run that was asked for did not end well; 2 where it was for the configuration's sake."""
@@ -88,7 +94,7 @@ class Outcome:
         left = any(layout.damaged or layout.busy for layout in self.layouts)
         if self.report.failures or self.report.held or left:
             return 3
-        return 3 if any(run.status == "diverged" for item in self.layouts for run in stored_runs(item)) else 0
+        return 3 if any(run.status == "diverged" for runs in self.stored for run in runs) else 0
 
     @property
     def held(self) -> list[str]:

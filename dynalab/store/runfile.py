@@ -123,7 +123,9 @@ class Lost:
 
 def write(paths: ShardPaths, shard: Shard) -> None:
     """Replace run.json, or raise a `StoreError`: the disk is full; the old file stands."""
-    write_json(paths.run, {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(shard)})
+    # Not `asdict`, which copies every run's numbers: as slow as to write them.
+    document = {**vars(shard), "runs": [vars(run) for run in shard.runs]}
+    write_json(paths.run, {"schema_version": SCHEMA_VERSION, **document})
 
 
 def read(paths: ShardPaths) -> Shard:
