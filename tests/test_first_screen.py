@@ -74,6 +74,16 @@ def test_what_settings_differ_in_are_alternatives(parity: dict[str, Any]) -> Non
     assert "; SGD, lr 0.1, 0.3 or 1; " in trained(rates)
     adam = {**parity, "optimizer": {**config("task=parity", "optimizer=adam")["optimizer"]}}
     assert "; SGD (lr 0.1) or Adam (lr 0.003); " in trained([parity, adam])
+    # What some have is not said of all.
+    averaged = {**parity, "average": {**config("task=parity", "average=ema")["average"]}}
+    assert trained([averaged]).endswith("; batches of 32; ema")
+    assert trained([parity, averaged]).endswith("; batches of 32; in part ema")
+    sizes = [with_(parity, train={"batch_size": size}) for size in ("full", 32, 64)]
+    assert trained(sizes).endswith("; full batch or batches of 32 or 64")
+    around = [
+        config("task=parity", "optimizer=lookahead", f"optimizer.inner={name}") for name in ("sgd", "adamw")
+    ]
+    assert "; Lookahead around sgd (lr 0.1) or Lookahead around adamw (lr 0.003" in trained(around)
     five = [{**parity, "optimizer": {"name": f"own{n}", "lr": 1}} for n in range(5)]
     assert "; 5 optimizers; " in trained(five)
     # One that a plug-in brought which is not here is said by its name and all its keys.

@@ -89,10 +89,11 @@ def _others(group: str, values: Mapping[str, Sequence[Any]], defaults: Mapping[s
 def _over(group: str, configs: Sections, last: str = "or") -> str:
     """Return what is said of one part over all settings, `last` before the last one; empty where they have none."""
     sections = [section for config in configs if isinstance(section := config.get(group), Mapping)]
-    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    by_name: dict[tuple[str, Any], list[Mapping[str, Any]]] = {}
     for section in sections:
         if section.get("name"):
-            by_name.setdefault(str(section["name"]), []).append(section)
+            # What is around something else has the keys of that.
+            by_name.setdefault((str(section["name"]), str(section.get("inner"))), []).append(section)
     pieces = [_piece(group, own) for own in by_name.values()]
     if group == "task":
         pieces[1:] = [x[0].lower() + x[1:] if x[1:2].islower() else x for x in pieces[1:]]
@@ -132,8 +133,12 @@ def trained(configs: Sections) -> str:
     train = [config.get("train") or {} for config in configs]
     sizes = [*dict.fromkeys(section.get("batch_size") for section in train)]
     if sizes != [None]:
-        batches = alternatives([str(size) for size in sizes if size])
-        pieces.append("full batch" if sizes == ["full"] else f"batches of {batches}")
+        of = ["full batch"] if "full" in sizes else []
+        if own := [str(size) for size in sizes if size and size != "full"]:
+            of.append(f"batches of {alternatives(own)}")
+        pieces.append(alternatives(of))
     kept = {key: [section.get(key) for section in train] for key in train[0] if key not in _LENGTH}
-    pieces += [*_others("train", kept, _neutral(Train)), _over("average", configs), *_forks(configs)]
+    averaged = sum(bool(config.get("average")) for config in configs)
+    average = f"{'in part ' * (averaged < len(configs))}{_over('average', configs)}" if averaged else ""
+    pieces += [*_others("train", kept, _neutral(Train)), average, *_forks(configs)]
     return "; ".join(filter(None, pieces))
