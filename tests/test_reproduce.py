@@ -23,7 +23,7 @@ from scipy import stats
 from dynalab import train
 from dynalab.config.overrides import Override
 from dynalab.core.errors import ConfigError, StoreError
-from dynalab.report.reproductions import reproductions
+from dynalab.report.reproductions import reproductions, section
 from dynalab.reproduce import result
 from dynalab.reproduce.commands import Run
 from dynalab.reproduce.expression import Expression
@@ -34,6 +34,7 @@ from dynalab.reproduce.sheet import Claim, Rows
 from dynalab.reproduce.statistics import Estimate, estimate
 from dynalab.reproduce.verdict import judge
 from dynalab.reproduce.words import Words
+from dynalab.show.figures import Picture
 from dynalab.show.plots.regions import INSIDE, MUTED, OUTSIDE, estimates_in_regions
 from dynalab.training import shard as training
 
@@ -55,6 +56,29 @@ def rows(values: Any, **keys: Any) -> list[Row]:
 
 
 # What is measured.
+
+
+def test_what_is_in_steps_says_so():
+    def unit(statistic: str, **of: Any) -> str:
+        two = {"by": "task.n", "of": [1, 2]} if statistic in ("difference", "ratio") else {}
+        return claim(statistic, (0, None), rows={"analysis": "train", **of}, **two).unit
+
+    sum_ = {"terms": {"a": "summary.generalised_step", "b": "rows[0].step"}}
+    assert (
+        unit("median", value="period_steps")
+        == unit("difference", value="rows[?x > `1`] | [0].step")
+        == "steps"
+    )
+    assert unit("mean", formula="a - b", **sum_) == "steps"
+    for plain in (
+        unit("mean", formula="a / b", **sum_),
+        unit("ratio", value="summary.generalised_step"),
+        unit("share", value="settle_step == null"),
+        unit("mean", value="steps.mean"),
+        unit("mean", formula="a - b", terms={"a": "summary.generalised_step", "b": "x"}),
+        claim("mean", (0, None), rows={"analysis": "train", "value": "step"}, log=True).unit,
+    ):
+        assert plain == ""
 
 
 def test_shares_have_exact_intervals_and_null_is_no():
@@ -601,6 +625,17 @@ def test_the_page_has_the_claims_where_it_shows_what_they_are_about(here, output
     assert "dynalab report mine-cpu" in text and "Training accuracy rises" in text
     (figure,) = [figure for name, figure in drawn.items() if name.startswith("reproduce-mine-cpu")]
     assert [ax.get_yticklabels()[0].get_text() for ax in figure.axes] == ["sooner", "numbers"]
+    # A result of before says no unit, and its axis none.
+    document = json.loads(stored.read_text())
+    assert [item["unit"] for item in document["claims"]] == ["", "", "steps"]
+    document["claims"][2] |= {"measured": 1200.0, "n": 4}
+    for axis in ("median in steps, n = 4", "median, n = 4"):
+        made = msgspec.convert(document, result.Reproduction)
+        (drawing,) = [block.figure for block in section(made).blocks if isinstance(block, Picture)]
+        assert [ax.get_xlabel() for ax in drawing.axes][::2] == ["share, n = 4", axis]
+        document["claims"] = [
+            {key: x for key, x in item.items() if key != "unit"} for item in document["claims"]
+        ]
     # One of its ensembles alone does not show them, a stranger's file neither.
     one = here("report", answer.json["ensembles"][0]["id"], "--json").json
     assert "Training accuracy rises" not in Path(one["path"]).read_text("utf-8")

@@ -79,7 +79,10 @@ def section(made: Reproduction) -> Section:
             regions=[claim.region for claim in measured],
             notes=[str(spoken(claim.verdict)) for claim in measured],
             places=[_PLACES.get(claim.verdict, "open") for claim in measured],
-            axes=[f"{claim.statistic}, n = {claim.n}" for claim in measured],
+            axes=[
+                f"{claim.statistic}{f' in {claim.unit}' if claim.unit else ''}, n = {claim.n}"
+                for claim in measured
+            ],
         )
         blocks.append(settled(figure))
     if made.removals:

@@ -33,6 +33,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     published: str | float | None  # what the paper has; null where the sheet does not say
     section: str  # of the paper, or a figure of it
     statistic: str  # what was measured
+    unit: str = ""  # what that is counted in, `steps`; empty of shares, ratios and plain numbers
     region: Bounds  # where it has to lie; null: no bound
     measured: float | None  # the estimate; null where there is none
     interval: Bounds | None  # 95%; a bound of null lies beyond what was seen

@@ -206,6 +206,7 @@ def _outcome(key: str, claim: Claim, found: Estimate, judged: Judged) -> Outcome
         published=claim.published,
         section=claim.section,
         statistic=claim.statistic,
+        unit=claim.unit,
         region=claim.agrees,
         measured=found.value,
         interval=found.interval,

@@ -6,6 +6,7 @@ These are its forms, and what they refuse; `dynalab.reproduce.reading` makes the
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
@@ -32,6 +33,9 @@ OF_SHARES = ("share", "count")
 OF_TWO = ("difference", "ratio")
 OVER_X = ("slope", "correlation")
 ON_LOGARITHMS = ("mean", *OF_TWO, "slope")
+# These are in what their values are in, and these values are in steps: of paths to some, and of sums of such.
+OF_UNIT = ("mean", "median", "difference", GIVEN)
+_STEPS, _SUM = re.compile(r"(?:^|\W|_)steps?$"), re.compile(r"[\w\s+-]*")
 _LONGEST = 1000
 
 
@@ -176,6 +180,16 @@ class Claim(Form, frozen=True, kw_only=True):
             raise SheetError(f"{', '.join(ON_LOGARITHMS)} alone have it", "log")
         with placed("x"):
             _ = self.x and Expression(self.x)
+
+    @property
+    def unit(self) -> str:
+        """`steps` of a statistic that is counted in them; empty of others, and where the paths do not say."""
+        rows = self.rows
+        if self.statistic not in OF_UNIT or self.log or not _SUM.fullmatch(rows.formula):
+            return ""
+        terms = {term: rows.terms.get(term, "") for term in re.findall(r"\w+", rows.formula)}
+        paths = [rows.value, *terms.values()] if rows.value else [*terms.values()]
+        return "steps" if all(map(_STEPS.search, paths)) else ""
 
     def names(self, key: str) -> set[str]:
         """Return the commands that it names, as `command` (what trains) or `analysis`."""
