@@ -4,9 +4,9 @@ By its running statistics a batch norm is an affine map of every channel by itse
 s = scale / sqrt(var + eps). What it makes of a product with weights w and a bias b is the product with s w and the bias
 s (b - mean) + shift: a pass over the maps less. The values are those of both layers but for rounding.
 
-What may be folded is found by looking on as a network does its pass: a product by weights of its state whose value a
-batch norm of its state reads at once, and nothing else ever. Where a batch norm comes first, or a shortcut reads the
-product too, nothing is. The network and the state keep the weights that they have.
+What may be folded is found in the calls of a pass (`dynalab.models.recorded`): a product by weights of its state whose
+value a batch norm of its state reads at once, and nothing else ever. Where a batch norm comes first, or a shortcut
+reads the product too, nothing is. The network and the state keep the weights that they have.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-# Name -> a run's weights and buffers.
-State = Mapping[str, Tensor]
+from dynalab.models.recorded import Call, State
+
 # What multiplies by weights whose first axis is that of the channels made: (input, weight, bias, ...).
 PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
 SUMS = (Tensor.add, torch.add)
-# What looks at no entry.
-_SHAPES = (Tensor.dim, Tensor.size, Tensor.shape.__get__, Tensor.ndim.__get__)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -63,80 +60,52 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A function that read a value: its place among all functions, and what it made of which arguments."""
+class _Value:
+    """What a product or a batch norm made, its place among all calls, and those of what has read it."""
 
     place: int
-    function: Any
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    made: Any
+    call: Call
+    reads: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Value:
-    """What a product or a batch norm made, and what has read it."""
-
-    call: _Read
-    reads: list[_Read] = field(default_factory=list)
-
-
-class Finder(TorchFunctionMode):
-    """Looks on as a network does its pass in evaluation mode."""
-
-    def __init__(self, state: State) -> None:
-        """Look for the tensors of a state."""
-        super().__init__()
-        self._names = {id(tensor): name for name, tensor in state.items()}
-        self._values: list[_Value] = []
-        self._calls = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        if func in _SHAPES:
-            return made
-        self._calls += 1
-        call = _Read(self._calls, func, args, kwargs, made)
-        given = {id(leaf) for leaf in tree_leaves((args, kwargs))}
-        for value in self._values:
+def folds_of(calls: Sequence[Call], state: State) -> dict[int, Fold]:
+    """Return the folds of a pass in evaluation mode, by the place of their product among all products."""
+    names = {id(tensor): name for name, tensor in state.items()}
+    values: list[_Value] = []
+    for place, call in enumerate(calls):
+        given = {id(leaf) for leaf in tree_leaves((call.args, call.kwargs))}
+        for value in values:
             if id(value.call.made) in given:
-                value.reads.append(call)
-        if func in PRODUCTS or func is F.batch_norm:
-            self._values.append(_Value(call))
-        return made
+                value.reads.append(place)
+        if call.function in PRODUCTS or call.function is F.batch_norm:
+            values.append(_Value(place, call))
+    by_place = {value.place: value for value in values}
 
-    def folds(self) -> dict[int, Fold]:
-        """Return the folds of the pass, by the place of their product among all products."""
-        products = [value for value in self._values if value.call.function in PRODUCTS]
-        found = {place: self._fold(value) for place, value in enumerate(products)}
-        return {place: fold for place, fold in found.items() if fold is not None}
-
-    def _fold(self, product: _Value) -> Fold | None:
-        """Return the fold of a product; None where there is none."""
-        if len(product.reads) != 1:
+    def fold(product: _Value) -> Fold | None:
+        if product.reads != [product.place + 1]:
             return None
-        (norm,), call = product.reads, product.call
-        if norm.function is not F.batch_norm or norm.place != call.place + 1:
+        norm, call = by_place.get(product.place + 1), product.call
+        if norm is None or norm.call.function is not F.batch_norm:
             return None
         weights = _weights_of(*call.args, **call.kwargs)
-        read, *tensors, eps, training = _norm_of(*norm.args, **norm.kwargs)
+        read, *tensors, eps, training = _norm_of(*norm.call.args, **norm.call.kwargs)
         # A product of fewer axes than its weights have has its channels elsewhere.
         if training or read is not call.made or read.ndim != weights[0].ndim:
             return None
-        names = [None if it is None else self._names.get(id(it), "") for it in (*weights, *tensors)]
-        weight, bias, mean, var, scale, shift = names
+        found = [None if it is None else names.get(id(it), "") for it in (*weights, *tensors)]
+        weight, bias, mean, var, scale, shift = found
         # What is not of the state, an input may have been made into.
-        if not (weight and mean and var) or "" in names:
+        if not (weight and mean and var) or "" in found:
             return None
-        (normed,) = (value for value in self._values if value.call is norm)
-        in_sum = len(normed.reads) == 1 and _is_sum(normed.reads[0], norm.made)
+        in_sum = len(norm.reads) == 1 and _is_sum(calls[norm.reads[0]], norm.call.made)
         return Fold(weight, bias, mean, var, scale, shift, eps, in_sum)
 
+    products = [value for value in values if value.call.function in PRODUCTS]
+    folds = {place: fold(product) for place, product in enumerate(products)}
+    return {place: it for place, it in folds.items() if it is not None}
 
-def _is_sum(call: _Read, value: Tensor) -> bool:
+
+def _is_sum(call: Call, value: Tensor) -> bool:
     """Return whether a function adds something to a value, and that has the sum's shape and type."""
     plain = call.function in SUMS and len(call.args) == 2 and not call.kwargs
     return plain and call.made.shape == value.shape and call.made.dtype == value.dtype

@@ -27,16 +27,17 @@ from torch.nn.functional import batch_norm, linear
 from torch.overrides import TorchFunctionMode
 
 from dynalab.models.base import Context
-from dynalab.models.folds import PRODUCTS, SUMS, Finder, Folded, State, folded
+from dynalab.models.folds import PRODUCTS, SUMS, Folded, folded, folds_of
+from dynalab.models.maps import nearer, tangents
+from dynalab.models.recorded import Recorded, Recorder, State
 from dynalab.models.sums import Function, Sums, heaviside, tangent_of
 
 # From a unit's place in the pass and how it is called comes its value.
 Look = Callable[[int, "_Call"], Tensor]
-# What is seen of a layer, (B, ...) each, and what makes its value.
-Seen = tuple[tuple[Tensor, ...], Callable[[], Tensor]]
-See = Callable[["_Call", "_Layer"], Seen]
-# From what is known of some points' units, (b, units), comes a row for each point.
-Reading = Callable[[Tensor], Tensor]
+# Puts what is seen of a layer where it is told, (B, units) each, and returns what makes its value.
+See = Callable[["_Call", "_Layer", Sequence[Tensor]], Callable[[], Tensor]]
+# From what is known of some points' units, (b, units) each, comes a row for each point; what it is given it may change.
+Reading = Callable[..., Tensor]
 
 _RELU = (torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_)
 # Nonlinearities of which the sign of the argument says on which side of its middle a unit is -> the same out of place.
@@ -124,6 +125,7 @@ class Units:
         takes_context = getattr(network, "takes_context", False) and not hasattr(network, "stacked_forward")
         self._context = (Context(training=False),) if takes_context else ()
         shapes: list[list[torch.Size]] = [[], []]
+        passes: list[tuple[Recorder, Tensor]] = []
 
         with self._evaluated() as put:
             put(state)
@@ -133,58 +135,82 @@ class Units:
                     own.append(call.argument.shape)
                     return call.plain()
 
-                with Finder(state) as finder, _Watch(look):
-                    network(point.expand(n, *point.shape).contiguous(), *self._context)
+                inputs = point.expand(n, *point.shape).contiguous()
+                with _Watch(look), Recorder() as recorder:
+                    network(inputs, *self._context)
+                passes.append((recorder, inputs))
 
-        self.folds = finder.folds()
+        self.folds = folds_of(recorder.calls, state)
+        self._recorded = Recorded.of(passes, state)
         self._layers = [_Layer.of(two, three) for two, three in zip(*shapes, strict=True)]
         self.sizes = tuple(layer.units for layer in self._layers if layer.units)
 
-    def radii(
-        self, states: Sequence[State], points: Tensor, directions: Tensor, of: Reading | None = None
-    ) -> Tensor:
+    def radii(self, states: Sequence[State], points: Tensor, directions: Tensor) -> Tensor:
         """Return how far from each point, to first order, a neighbourhood reaches as it meets each unit's change.
 
         Args:
             states: Those of S runs.
             points: The runs' points, shape (S, B, ...).
             directions: The neighbourhood's axes, orthonormal, shape (P, ...).
-            of: What is read off the radii of some points, (b, units), a row for each; None: themselves.
 
         Returns:
-            Shape (S, B, units), layer after layer, or what is read. Infinite where nothing moves the argument, NaN
-            where that is not a number.
+            Shape (S, B, units), layer after layer. Infinite where nothing moves the argument, NaN where that is not a
+            number.
         """
 
-        def see(call: _Call, layer: _Layer) -> Seen:
+        def read(here: Tensor, up: Tensor, down: Tensor) -> Tensor:
+            moved = torch.maximum(up, -down)
+            return (here.abs() * STEP / moved).masked_fill_(moved == 0, torch.inf)
+
+        return self._moved(states, points, directions, read)
+
+    def counts(
+        self, states: Sequence[State], points: Tensor, directions: Tensor, radii: Sequence[float]
+    ) -> Tensor:
+        """Return how many units of each layer change within each radius, (S, B, radii, layers).
+
+        NaN for points where an argument is not a number. Arguments as of `radii`.
+        """
+
+        def read(here: Tensor, up: Tensor, down: Tensor) -> Tensor:
+            return nearer(here, up, down, self.sizes, radii, STEP)
+
+        return self._moved(states, points, directions, read)
+
+    def _moved(
+        self, states: Sequence[State], points: Tensor, directions: Tensor, of: Callable[..., Tensor]
+    ) -> Tensor:
+        """Return what is read off units' arguments and how far a step in any direction takes them up and down."""
+
+        def see(call: _Call, layer: _Layer, places: Sequence[Tensor]) -> Callable[[], Tensor]:
+            here, up, down = places
             if call.sums is not None:
-                here, apart = call.sums.here.clone(), call.sums.offsets
-                moved = torch.maximum(apart.amax(0), apart.amin(0).neg_())
-                return (here, moved.expand_as(here)), call.tangent
+                here.copy_(call.sums.here.flatten(1))
+                _extremes(call.sums.offsets, up, down)
+                return call.tangent
             spread = layer.apart(call.argument, 1 + len(directions))
-            here = spread[0].clone()
-            # In the order of memory that the argument has: in another, reductions of maps take ten times as long.
-            up = torch.amax(spread, 0, out=torch.empty_like(here))
-            down = torch.amin(spread, 0, out=torch.empty_like(here))
-            moved = torch.maximum(up.sub_(here), torch.sub(here, down, out=down), out=up)
+            if call.function is torch.relu and call.in_place and spread.shape[1:] == here.shape:
+                tangents(spread, here, up, down)
+                return lambda: call.argument
+            at_points = spread[0]
+            here.copy_(at_points.flatten(1))
+            _extremes(spread, up, down)
+            up.sub_(here)
+            down.sub_(here)
 
             def value() -> Tensor:
                 # A view of the argument may be written to where that is written to anyhow.
                 out = spread if call.in_place else None
                 if call.function is torch.relu:
-                    tangent = torch.mul(spread, heaviside(here), out=out)
+                    tangent = torch.mul(spread, heaviside(at_points), out=out)
                 else:
-                    at, slope = tangent_of(call.function, here)
-                    tangent = torch.addcmul(at - slope * here, spread, slope, out=out)
+                    at, slope = tangent_of(call.function, at_points)
+                    tangent = torch.addcmul(at - slope * at_points, spread, slope, out=out)
                 return call.argument if call.in_place else layer.together(tangent, call.argument)
 
-            return (here, moved), value
+            return value
 
-        def reached(here: Tensor, moved: Tensor) -> Tensor:
-            found = here.abs().mul_(STEP).div_(moved).masked_fill_(moved == 0, torch.inf)
-            return of(found) if of else found
-
-        return self._seen(states, points, STEP * directions, True, see, reached)
+        return self._seen(states, points, STEP * directions, True, see, of, 3)
 
     def cut(
         self,
@@ -200,12 +226,16 @@ class Units:
         """
         offsets = radius * torch.cat([directions, -directions])
 
-        def see(call: _Call, layer: _Layer) -> Seen:
+        def see(call: _Call, layer: _Layer, places: Sequence[Tensor]) -> Callable[[], Tensor]:
             call.fill()
-            spread = layer.apart(call.argument, len(offsets))
-            return (spread.amax(0).sign() != spread.amin(0).sign(),), call.plain
+            _extremes(layer.apart(call.argument, len(offsets)), *places)
+            return call.plain
 
-        return self._seen(states, points, offsets, False, see, of or (lambda found: found))
+        def read(up: Tensor, down: Tensor) -> Tensor:
+            cuts = up.sign_() != down.sign_()
+            return of(cuts) if of else cuts
+
+        return self._seen(states, points, offsets, False, see, read, 2)
 
     def pieces(self, points: Tensor, passes: int) -> Sequence[Tensor]:
         """Return points in pieces that go through the network at once, each so many times."""
@@ -219,9 +249,10 @@ class Units:
         offsets: Tensor,
         with_points: bool,
         see: See,
-        of: Callable[..., Tensor],
+        of: Reading,
+        count: int,
     ) -> Tensor:
-        """Return what is read off what is seen of all layers, (b, units) each, some of the runs' points at a time.
+        """Return what is read off what is seen of all layers, `count` tensors, some of the runs' points at a time.
 
         A pass is over points with each of the offsets, and over the points themselves if asked for.
         """
@@ -229,14 +260,13 @@ class Units:
         most = max(READ // max(sum(self.sizes), 1), 1)
         pieces: list[tuple[Tensor, ...]] = []
         found: list[Tensor] = []
-        layers: list[list[Tensor]] = []
+        places: Iterator[tuple[Tensor, ...]] = iter(())
 
         def look(place: int, call: _Call) -> Tensor:
             layer = self._layers[place]
             if not layer.units:
                 return call.plain()
-            seen, value = see(call, layer)
-            layers.append([part.flatten(1) for part in seen])
+            value = see(call, layer, next(places))
             if place == last:
                 raise _Done
             return value()
@@ -245,24 +275,46 @@ class Units:
             found.append(of(*(_joined(parts) for parts in zip(*pieces, strict=True))))
             pieces.clear()
 
-        with self._evaluated() as put:
+        with self._passes() as passed:
             for state, own in zip(states, points, strict=True):
-                put(state)
+                forward = passed(state)
                 weights = folded(self.folds, state)
                 for some in self.pieces(own, with_points + len(offsets)):
-                    layers.clear()
+                    seen = tuple(own.new_empty(len(some), sum(self.sizes)) for _ in range(count))
+                    places = zip(*(part.split(self.sizes, 1) for part in seen), strict=True)
                     inputs = Sums.of(some, offsets, [], with_points)
-                    with contextlib.suppress(_Done), _Watch(look, inputs.all, weights):
-                        self._network(inputs.tensor, *self._context)
+                    with contextlib.suppress(_Done):
+                        forward(inputs.tensor, _Watch(look, inputs.all, weights))
                     # Each knows the others; their memory is that of the next pass, and lies in the cache.
                     inputs.all.clear()
-                    pieces.append(tuple(_joined(parts, 1) for parts in zip(*layers, strict=True)))
+                    pieces.append(seen)
                     # So that what is read is of several runs at once, and no more is held than a pass takes.
                     if sum(len(parts[0]) for parts in pieces) >= most:
                         read()
             if pieces:
                 read()
         return _joined(found).unflatten(0, points.shape[:2])
+
+    @contextlib.contextmanager
+    def _passes(self) -> Iterator[Callable[[State], Callable[[Tensor, _Watch], None]]]:
+        """Hand out what makes of a run's weights and buffers its pass over inputs, in evaluation mode."""
+        recorded = self._recorded
+        if recorded is not None:
+            with torch.no_grad():
+                yield lambda state: lambda inputs, watch: recorded(state, inputs, watch.call)
+            return
+
+        def watched(inputs: Tensor, watch: _Watch) -> None:
+            with watch:
+                self._network(inputs, *self._context)
+
+        with self._evaluated() as put:
+
+            def passed(state: State) -> Callable[[Tensor, _Watch], None]:
+                put(state)
+                return watched
+
+            yield passed
 
     @contextlib.contextmanager
     def _evaluated(self) -> Iterator[Callable[[State], None]]:
@@ -344,7 +396,10 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        return self.call(func, args, dict(kwargs or {}))
+
+    def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Return what a function makes of its arguments, or what stands for that."""
         function = func if getattr(func, "is_unit", False) else UNITS.get(func)
         if func in PRODUCTS:
             return self._product(func, args, kwargs)
@@ -414,5 +469,12 @@ def _as_it_lies(maps: Tensor) -> Tensor:
     return maps if maps.is_contiguous() or maps.ndim < 3 else maps.permute(0, *range(2, maps.ndim), 1)
 
 
-def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
-    return torch.cat([*parts], axis) if len(parts) > 1 else parts[0]
+def _extremes(spread: Tensor, up: Tensor, down: Tensor) -> None:
+    """Put the largest and the smallest over offsets, the first axis of (offsets, B or 1, ...), in (B, units) each."""
+    for function, out in ((torch.amax, up), (torch.amin, down)):
+        # In the order of memory that the argument has, in a row: to another, reductions take up to ten times as long.
+        out.copy_(function(spread, 0, out=torch.empty_like(spread[0])).flatten(1))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([*parts]) if len(parts) > 1 else parts[0]

@@ -153,25 +153,15 @@ class Neighbourhoods:
 
         directions = _directions(self.directions, points.shape[2:], points.dtype, points.device)
 
-        def by_layer(cuts: Tensor) -> Tensor:
-            # Sums of ones are exact, and those of truth values take as long as a copy of them into integers.
-            return torch.stack([layer.sum(-1) for layer in cuts.split(units.sizes, -1)], -1)
-
-        def counted(reached: Tensor) -> Tensor:
-            cuts = reached.new_empty(len(reached), len(self.radii), reached.shape[1])
-            for place, radius in enumerate(self.radii):
-                torch.lt(reached, radius, out=cuts[:, place])
-            # They are 0 or more, so that nothing but NaN makes a sum NaN.
-            return by_layer(cuts).masked_fill_(reached.sum(1).isnan()[:, None, None], torch.nan)
-
         if self.method == "linearised":
-            counts = units.radii(states, points, directions, counted)
+            counts = units.counts(states, points, directions, self.radii)
         else:
-            by_radius = [
-                units.cut(states, points, directions, r, lambda cuts: by_layer(cuts.to(points.dtype)))
-                for r in self.radii
-            ]
-            counts = torch.stack(by_radius, 2)
+
+            def by_layer(cuts: Tensor) -> Tensor:
+                return torch.stack([layer.sum(-1) for layer in cuts.split(units.sizes, -1)], -1)
+
+            by_radius = [units.cut(states, points, directions, r, by_layer) for r in self.radii]
+            counts = torch.stack(by_radius, 2).to(torch.float64)
             for own, state in zip(counts, states, strict=True):
                 if not all(value.isfinite().all() for value in state.values() if value.is_floating_point()):
                     own.fill_(torch.nan)

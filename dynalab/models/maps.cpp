@@ -1,0 +1,69 @@
+// What is read of the maps of a layer of units in one pass over memory; `maps.py` has the same in torch.
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+typedef int64_t Size;
+
+// What goes past NaN without a comparison stays: that of torch's amax, amin and maximum.
+static inline float larger(float a, float b) { return (b > a) | (b != b) ? b : a; }
+static inline float smaller(float a, float b) { return (b < a) | (b != b) ? b : a; }
+
+// So many entries of a point stay in the first cache, with their extremes.
+constexpr Size BLOCK = 2048;
+
+// Of maps (offsets, points, units), the points' own first: their values, how far the largest and the smallest of all
+// are from them, to (points, units) with rows `row` apart; the maps become what the tangents of ReLU there make of them.
+extern "C" void tangents(float *maps, Size offsets, Size points, Size units, Size row, float *here, float *up,
+                         float *down) {
+  float high[BLOCK], low[BLOCK], slope[BLOCK];
+  for (Size point = 0; point < points; point++)
+    for (Size first = 0; first < units; first += BLOCK) {
+      const Size count = units - first < BLOCK ? units - first : BLOCK, to = point * row + first;
+      float *at = maps + point * units + first;
+      for (Size i = 0; i < count; i++) {
+        here[to + i] = high[i] = low[i] = at[i];
+        slope[i] = at[i] > 0 ? 1.0f : 0.0f;
+      }
+      for (Size offset = 0; offset < offsets; offset++, at += points * units)
+        for (Size i = 0; i < count; i++) {
+          high[i] = larger(high[i], at[i]);
+          low[i] = smaller(low[i], at[i]);
+          at[i] *= slope[i];
+        }
+      for (Size i = 0; i < count; i++) {
+        up[to + i] = high[i] - here[to + i];
+        down[to + i] = low[i] - here[to + i];
+      }
+    }
+}
+
+// How many units of each layer are nearer than each radius, (points, radii, layers), of (points, units) each: their
+// values and how far these go up and down over a step; NaN for points of which something is not a number.
+extern "C" void nearer(const float *here, const float *up, const float *down, Size points, Size layers,
+                       const Size *sizes, Size radii, const float *radius, float step, float *counts) {
+  for (Size point = 0; point < points; point++) {
+    float *own = counts + point * radii * layers;
+    int unknown = 0, far = 0, wide = 0;
+    for (Size layer = 0; layer < layers; layer++) {
+      const Size units = sizes[layer];
+      for (Size r = 0; r < radii; r++) {
+        int found = 0;
+        for (Size i = 0; i < units; i++) {
+          const float moved = larger(up[i], -down[i]);
+          found += std::fabs(here[i]) * step / moved < radius[r];
+        }
+        own[r * layers + layer] = (float)found;
+      }
+      for (Size i = 0; i < units; i++) {
+        const float moved = larger(up[i], -down[i]), distance = std::fabs(here[i]) * step;
+        unknown |= (distance != distance) | (moved != moved);
+        far |= distance > std::numeric_limits<float>::max();
+        wide |= moved > std::numeric_limits<float>::max();
+      }
+      here += units, up += units, down += units;
+    }
+    if (unknown | (far & wide))
+      for (Size i = 0; i < radii * layers; i++) own[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+}

@@ -1,0 +1,106 @@
+"""What is read of layers of units in one pass over memory, in code that is compiled for this machine.
+
+Numbers are those of torch to the bit, which does the same in seven passes, and wherever there is no C++ compiler, or
+tensors are other than float32 in a row on a CPU. See maps.cpp.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_float, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynalab.config import compiling
+from dynalab.core.errors import DynalabError
+
+SOURCE = Path(__file__).with_name("maps.cpp")
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the code for this machine, compiled where it is not kept yet; None where that cannot be."""
+    try:
+        code = ctypes.CDLL(str(compiling.library(SOURCE)))
+        code.tangents.argtypes = [c_void_p, *[c_int64] * 4, *[c_void_p] * 3]
+        code.nearer.argtypes = [
+            *[c_void_p] * 3,
+            c_int64,
+            c_int64,
+            c_void_p,
+            c_int64,
+            c_void_p,
+            c_float,
+            c_void_p,
+        ]
+        code.tangents.restype = code.nearer.restype = None
+    except (DynalabError, OSError, AttributeError):
+        return None
+    return code
+
+
+def _known(*tensors: Tensor) -> ctypes.CDLL | None:
+    """Return the code, if it knows such tensors."""
+    plain = all(it.dtype is torch.float32 and it.device.type == "cpu" for it in tensors)
+    return library() if plain else None
+
+
+def tangents(maps: Tensor, here: Tensor, up: Tensor, down: Tensor) -> None:
+    """Read the arguments of a layer of ReLU, (n, B, units), which become those of its tangents at the first of n.
+
+    Args:
+        maps: At B points, and at n - 1 offsets from each.
+        here: Becomes the arguments at the points, (B, units), its entries of a point in a row.
+        up: Becomes how far the largest of n is above these, likewise.
+        down: Becomes how far the smallest is above them, likewise.
+    """
+    code = _known(maps, here) if maps.is_contiguous() else None
+    if code is not None:
+        code.tangents(
+            maps.data_ptr(), *maps.shape, here.stride(0), here.data_ptr(), up.data_ptr(), down.data_ptr()
+        )
+        return
+    at_points = maps[0]
+    here.copy_(at_points)
+    torch.sub(maps.amax(0), at_points, out=up)
+    torch.sub(maps.amin(0), at_points, out=down)
+    torch.mul(maps, torch.gt(at_points, 0, out=torch.empty_like(at_points)), out=maps)
+
+
+def nearer(
+    here: Tensor, up: Tensor, down: Tensor, sizes: Sequence[int], radii: Sequence[float], step: float
+) -> Tensor:
+    """Return how many units of each layer are nearer to 0 than each radius, (B, radii, layers).
+
+    Args:
+        here: Their arguments at B points, shape (B, units), layer after layer.
+        up: How far these go up over a step, at most, likewise.
+        down: How far they go down, likewise, 0 or less.
+        sizes: Units of each layer.
+        radii: In steps' units.
+        step: How long the step is.
+
+    Returns:
+        In the type of the arguments; NaN for points of which a number is none, or infinite on both sides.
+    """
+    code = _known(here, up, down)
+    if code is not None and here.is_contiguous() and up.is_contiguous() and down.is_contiguous():
+        counts = here.new_empty(len(here), len(radii), len(sizes))
+        lengths, far = (c_int64 * len(sizes))(*sizes), (c_float * len(radii))(*radii)
+        given = (it.data_ptr() for it in (here, up, down))
+        code.nearer(*given, len(here), len(sizes), lengths, len(radii), far, step, counts.data_ptr())
+        return counts
+    moved, distance = torch.maximum(up, -down), here.abs() * step
+    reached = distance / moved
+    cuts = here.new_empty(len(here), len(radii), here.shape[1])
+    for place, radius in enumerate(radii):
+        torch.lt(reached, radius, out=cuts[:, place])
+    # Sums of ones are exact, and those of truth values take as long as a copy of them into integers.
+    counts = torch.stack([layer.sum(-1) for layer in cuts.split(list(sizes), -1)], -1)
+    # They are 0 or more, so that this is NaN for NaN alone, or where both are infinite.
+    unknown = (distance.sum(1) - moved.sum(1)).isnan()
+    return counts.masked_fill_(unknown[:, None, None], torch.nan)
