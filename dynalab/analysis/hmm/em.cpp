@@ -12,21 +12,27 @@
 
 namespace {
 
-// Eight numbers: frames side by side in densities, columns in sums of products, states in the algebra of the M-step.
-typedef double V8 __attribute__((vector_size(64)));
-typedef int64_t I8 __attribute__((vector_size(64)));
-typedef double V4 __attribute__((vector_size(32)));
-// The same where it lies in an array.
-typedef double U8 __attribute__((vector_size(64), aligned(8), may_alias));
-
-constexpr int64_t LANES = 8;
-// Frames of a block of `blocks`, and how many of them are whitened at a time: as many as registers hold sums for.
-constexpr int64_t BLOCK = 32;
-#ifdef __AVX512F__
-constexpr int WIDE = 4;
+// As many numbers as a register holds: frames side by side in densities, states in recursions, columns in sums of
+// products, and states again in the algebra of the M-step. Wider ones than registers are slow.
+#if defined(__AVX512F__)
+constexpr int LANES = 8, WIDE = 4;
+#elif defined(__AVX__)
+constexpr int LANES = 4, WIDE = 2;
 #else
-constexpr int WIDE = 1;
+constexpr int LANES = 2, WIDE = 2;
 #endif
+template <int W> struct Register {
+  typedef double V __attribute__((vector_size(8 * W)));
+  // The same where it lies in an array.
+  typedef double U __attribute__((vector_size(8 * W), aligned(8), may_alias));
+};
+typedef Register<LANES>::V V;
+typedef Register<LANES>::U U;
+typedef int64_t I __attribute__((vector_size(8 * LANES)));
+
+// Frames of a block of `blocks`, of which `WIDE` times `LANES` are whitened at a time: there are registers for their
+// sums. Columns of `rows` come by `TILE`.
+constexpr int64_t BLOCK = 32, TILE = 8;
 // As in kernels.py, frames.py and covariances.py.
 constexpr double LEAST = -500.0, NEGLIGIBLE = 2.220446049250313e-16, CLEAR = 1e-9;
 constexpr int ROUNDS = 3;
@@ -49,45 +55,33 @@ struct Work {
   double penalty, likelihood;
 };
 
-template <class V> inline V load(const double *p) {
-  V out;
-  std::memcpy(&out, p, sizeof out);
-  return out;
-}
-template <class V> inline void store(double *p, V v) { std::memcpy(p, &v, sizeof v); }
-inline V8 all(double x) { return V8{x, x, x, x, x, x, x, x}; }
-
-inline double total(V4 v) { return (v[0] + v[1]) + (v[2] + v[3]); }
-inline double total(V8 v) {
-  V4 low, high;
-  std::memcpy(&low, &v, sizeof low);
-  std::memcpy(&high, reinterpret_cast<const char *>(&v) + sizeof low, sizeof high);
-  return total(low + high);
-}
+inline V load(const double *p) { return *reinterpret_cast<const U *>(p); }
+inline void store(double *p, V v) { *reinterpret_cast<U *>(p) = v; }
+inline V all(double x) { return x + V{}; }
 
 // e^x for x from LEAST to 0: 2^n times a polynomial of the rest, whose last term is below rounding.
-inline V8 exponential(V8 x) {
-  const V8 magic = all(6755399441055744.0);
-  const V8 shifted = x * 1.4426950408889634 + magic;
-  const V8 n = shifted - magic;
-  const V8 r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
-  V8 p = all(1.0 / 479001600);
+inline V exponential(V x) {
+  const V magic = all(6755399441055744.0);
+  const V shifted = x * 1.4426950408889634 + magic;
+  const V n = shifted - magic;
+  const V r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+  V p = all(1.0 / 479001600);
   for (double c : {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120,
                    1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0})
     p = p * r + c;
-  return (V8)((I8)p + (((I8)shifted - (I8)magic) << 52));
+  return (V)((I)p + (((I)shifted - (I)magic) << 52));
 }
 
 // ---- densities -----------------------------------------------------------------------------------------------------
 
 // Add the squares of R whitened residuals of some frames, of which the first `columns` columns are looked at.
 template <int R>
-inline void whiten(const double *map, int64_t C, int64_t columns, const double *block, V8 *sums) {
-  V8 sum[R][WIDE] = {};
+inline void whiten(const double *map, int64_t C, int64_t columns, const double *block, V *sums) {
+  V sum[R][WIDE] = {};
   for (int64_t c = 0; c < columns; c++)
 #pragma GCC unroll 4
     for (int i = 0; i < WIDE; i++) {
-      const V8 x = load<V8>(block + c * BLOCK + i * LANES);
+      const V x = load(block + c * BLOCK + i * LANES);
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) sum[r][i] += map[r * C + c] * x;
     }
@@ -105,7 +99,7 @@ void densities(const Work &w) {
     for (int64_t k = 0; k < K; k++)
       for (int part = 0; part < BLOCK / LANES; part += WIDE) {
         const double *x = block + part * LANES, *map = w.maps + k * M * C;
-        V8 sums[WIDE] = {};
+        V sums[WIDE] = {};
         int64_t m = 0;
         // L^-1 is triangular: later columns are 0.
         for (; m + 4 <= M; m += 4) whiten<4>(map + m * C, C, P + m + 4, x, sums);
@@ -113,20 +107,20 @@ void densities(const Work &w) {
         if (M - m == 2) whiten<2>(map + m * C, C, C, x, sums);
         if (M - m == 1) whiten<1>(map + m * C, C, C, x, sums);
         for (int i = 0; i < WIDE; i++)
-          store<V8>(logs[k] + (part + i) * LANES, -0.5 * (sums[i] + (w.log_det[k] + w.constant)));
+          store(logs[k] + (part + i) * LANES, -0.5 * (sums[i] + (w.log_det[k] + w.constant)));
       }
     const int64_t here = w.frames - begin < BLOCK ? w.frames - begin : BLOCK;
     double most[BLOCK];
     for (int64_t i = 0; i < BLOCK; i += LANES) {
-      V8 best = load<V8>(logs[0] + i);
+      V best = load(logs[0] + i);
       for (int64_t k = 1; k < K; k++) {
-        const V8 x = load<V8>(logs[k] + i);
+        const V x = load(logs[k] + i);
         best = x > best ? x : best;
       }
-      store<V8>(most + i, best);
+      store(most + i, best);
       for (int64_t k = 0; k < K; k++) {
-        const V8 x = load<V8>(logs[k] + i) - best;
-        store<V8>(logs[k] + i, exponential(x > LEAST ? x : all(LEAST)));
+        const V x = load(logs[k] + i) - best;
+        store(logs[k] + i, exponential(x > LEAST ? x : all(LEAST)));
       }
     }
     std::memcpy(w.shift + begin, most, here * sizeof(double));
@@ -146,17 +140,19 @@ void densities(const Work &w) {
 // Runs that are followed side by side, so that one's arithmetic fills the time that another's has to wait.
 constexpr int64_t SIDE = 4;
 
-template <class V, int PARTS> struct Chain {
-  static constexpr int64_t lanes = sizeof(V) / sizeof(double), KP = lanes * PARTS;
-  V part[PARTS];
+// Numbers of up to KP states.
+template <int KP> struct Chain {
+  static constexpr int W = KP < LANES ? KP : LANES, PARTS = KP / W, STATES = KP;
+  typename Register<W>::V part[PARTS];
 
+  static auto at(const double *p, int i) { return *reinterpret_cast<const typename Register<W>::U *>(p + i * W); }
   static Chain of(const double *p) {
     Chain out;
-    for (int i = 0; i < PARTS; i++) out.part[i] = load<V>(p + i * lanes);
+    for (int i = 0; i < PARTS; i++) out.part[i] = at(p, i);
     return out;
   }
   void keep(double *p) const {
-    for (int i = 0; i < PARTS; i++) store<V>(p + i * lanes, part[i]);
+    for (int i = 0; i < PARTS; i++) *reinterpret_cast<typename Register<W>::U *>(p + i * W) = part[i];
   }
   Chain operator*(const Chain &other) const {
     Chain out;
@@ -179,9 +175,13 @@ template <class V, int PARTS> struct Chain {
     return out;
   }
   double sum() const {
-    V out = part[0];
-    for (int i = 1; i < PARTS; i++) out += part[i];
-    return total(out);
+    auto all = part[0];
+    for (int i = 1; i < PARTS; i++) all += part[i];
+    double x[W];
+    std::memcpy(x, &all, sizeof x);
+    for (int half = W / 2; half; half /= 2)
+      for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
   }
   // sum_i a_i matrix[i]
   static Chain product(const double *a, const double *matrix, int64_t K) {
@@ -189,11 +189,11 @@ template <class V, int PARTS> struct Chain {
     int64_t i = 1;
     for (; i + 2 <= K; i += 2)
       for (int j = 0; j < PARTS; j++) {
-        odd.part[j] += a[i] * load<V>(matrix + i * KP + j * lanes);
-        even.part[j] += a[i + 1] * load<V>(matrix + (i + 1) * KP + j * lanes);
+        odd.part[j] += a[i] * at(matrix + i * KP, j);
+        even.part[j] += a[i + 1] * at(matrix + (i + 1) * KP, j);
       }
     for (int j = 0; j < PARTS; j++) {
-      if (i < K) odd.part[j] += a[i] * load<V>(matrix + i * KP + j * lanes);
+      if (i < K) odd.part[j] += a[i] * at(matrix + i * KP, j);
       even.part[j] += odd.part[j];
     }
     return even;
@@ -214,7 +214,7 @@ struct Logarithm {
 };
 
 template <class G> void forward_(Work &w) {
-  const int64_t K = w.states, KP = G::KP;
+  const int64_t K = w.states, KP = G::STATES;
   double start[16] = {}, matrix[16 * 16] = {};
   std::memcpy(start, w.start, K * sizeof(double));
   for (int64_t i = 0; i < K; i++) std::memcpy(matrix + i * KP, w.transitions + i * K, K * sizeof(double));
@@ -249,7 +249,7 @@ template <class G> void forward_(Work &w) {
 
 // Put p(z_t | all) into `posterior`, and density times the scaled backward recursion into `density`.
 template <class G> void smooth(Work &w) {
-  const int64_t K = w.states, KP = G::KP;
+  const int64_t K = w.states, KP = G::STATES;
   double matrix[16 * 16] = {}, ones[16] = {};
   for (int64_t i = 0; i < K; i++) {
     ones[i] = 1.0;
@@ -275,7 +275,7 @@ template <class G> void smooth(Work &w) {
 }
 
 template <class G> void backward_(Work &w) {
-  const int64_t K = w.states, KP = G::KP;
+  const int64_t K = w.states, KP = G::STATES;
   double pairs[16 * 16] = {}, held[16] = {}, starts[16] = {};
   if (w.independent)
     for (int64_t n = 0; n < w.frames; n++) {
@@ -291,7 +291,7 @@ template <class G> void backward_(Work &w) {
       for (int64_t k = 0; k < KP; k++) held[k] += w.posterior[n * KP + k];
     if (w.independent) continue;
     // Four states at a time: one sum alone would wait for itself.
-    for (int64_t i = 0; i < KP; i += 4) {
+    for (int64_t i = 0; i < K; i += 4) {
       G sum[4];
       for (int r = 0; r < 4; r++) sum[r] = G::of(pairs + (i + r) * KP);
       for (int64_t n = begin + 1; n < end; n++) {
@@ -310,19 +310,19 @@ template <class G> void backward_(Work &w) {
 
 // ---- sums of products ----------------------------------------------------------------------------------------------
 
-// Add the weighted products of eight columns from `i` with eight from `j`, of some rows, to a matrix (wide, wide).
+// Add the weighted products of `TILE` columns from `i` with `LANES` from `j`, of some rows, to a matrix (wide, wide).
 inline void products(const double *const *rows, const double *shares, int64_t n, int64_t i, int64_t j,
                      double *out, int64_t wide) {
-  V8 sum[LANES];
+  V sum[TILE];
 #pragma GCC unroll 8
-  for (int64_t r = 0; r < LANES; r++) sum[r] = load<V8>(out + (i + r) * wide + j);
+  for (int64_t r = 0; r < TILE; r++) sum[r] = load(out + (i + r) * wide + j);
   for (int64_t row = 0; row < n; row++) {
-    const V8 x = load<V8>(rows[row] + j) * shares[row];
+    const V x = load(rows[row] + j) * shares[row];
 #pragma GCC unroll 8
-    for (int64_t r = 0; r < LANES; r++) sum[r] += rows[row][i + r] * x;
+    for (int64_t r = 0; r < TILE; r++) sum[r] += rows[row][i + r] * x;
   }
 #pragma GCC unroll 8
-  for (int64_t r = 0; r < LANES; r++) store<V8>(out + (i + r) * wide + j, sum[r]);
+  for (int64_t r = 0; r < TILE; r++) store(out + (i + r) * wide + j, sum[r]);
 }
 
 // sum_n posterior_nk d_n d_n^T, its upper triangle (by tiles), into `out` (wide, wide).
@@ -333,7 +333,7 @@ void gram(const Work &w, int64_t k, double *out) {
   std::memset(out, 0, w.wide * w.wide * sizeof(double));
   for (int64_t n = 0; n <= w.frames; n++) {
     if (count == ROWS || (n == w.frames && count)) {
-      for (int64_t i = 0; i < w.wide; i += LANES)
+      for (int64_t i = 0; i < w.wide; i += TILE)
         for (int64_t j = i; j < w.wide; j += LANES) products(rows, shares, count, i, j, out, w.wide);
       count = 0;
     }
@@ -346,24 +346,24 @@ void gram(const Work &w, int64_t k, double *out) {
   }
 }
 
-// ---- algebra of eight matrices at a time ---------------------------------------------------------------------------
+// ---- algebra of several matrices at a time ---------------------------------------------------------------------------
 
-// A matrix of eight states' entries, row by row.
+// A matrix of the entries of `LANES` states', row by row.
 struct Lanes {
   int64_t width;
   std::vector<double> values;
   Lanes(int64_t rows, int64_t columns) : width(columns), values(rows * columns * LANES) {}
-  U8 &operator()(int64_t i, int64_t j) { return *reinterpret_cast<U8 *>(&values[(i * width + j) * LANES]); }
+  U &operator()(int64_t i, int64_t j) { return *reinterpret_cast<U *>(&values[(i * width + j) * LANES]); }
 };
 
-inline bool positive(V8 x) {
+inline bool positive(V x) {
   bool found = true;
   for (int64_t lane = 0; lane < LANES; lane++) found &= x[lane] > 0;
   return found;
 }
 
-inline V8 root(V8 x) {
-  V8 out = x;
+inline V root(V x) {
+  V out = x;
   for (int64_t lane = 0; lane < LANES; lane++) out[lane] = std::sqrt(x[lane]);
   return out;
 }
@@ -374,7 +374,7 @@ bool cholesky(Lanes &a, int64_t n, int64_t steps) {
   for (int64_t j = 0; j < steps; j++) {
     if (!positive(a(j, j))) return false;
     a(j, j) = root(a(j, j));
-    const V8 inverse = 1.0 / a(j, j);
+    const V inverse = 1.0 / a(j, j);
     for (int64_t i = j + 1; i < n; i++) a(i, j) *= inverse;
     for (int64_t i = j + 1; i < n; i++)
       for (int64_t k = j + 1; k <= i; k++) a(i, k) -= a(i, j) * a(k, j);
@@ -383,7 +383,7 @@ bool cholesky(Lanes &a, int64_t n, int64_t steps) {
 }
 
 // Whether symmetric matrices less `least` times the unit matrix have a Cholesky factor.
-bool above(Lanes &a, int64_t n, V8 least) {
+bool above(Lanes &a, int64_t n, V least) {
   Lanes less = a;
   for (int64_t i = 0; i < n; i++) less(i, i) -= least;
   return cholesky(less, n, n);
@@ -392,9 +392,9 @@ bool above(Lanes &a, int64_t n, V8 least) {
 // The inverse of a lower triangle.
 void invert_triangle(Lanes &a, Lanes &out, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
-    const V8 inverse = 1.0 / a(i, i);
+    const V inverse = 1.0 / a(i, i);
     for (int64_t j = 0; j < i; j++) {
-      V8 sum = all(0.0);
+      V sum = all(0.0);
       for (int64_t k = j; k < i; k++) sum += a(i, k) * out(k, j);
       out(i, j) = -sum * inverse;
     }
@@ -404,20 +404,20 @@ void invert_triangle(Lanes &a, Lanes &out, int64_t n) {
 }
 
 // Raise the eigenvalues of symmetric matrices to a floor. `vectors` (by rows) are orthonormal and near those of the
-// matrices, or anything else that is; they are brought up to date. Jacobi's rotations, eight matrices at a time; a sweep
+// matrices, or anything else that is; they are brought up to date. Jacobi's rotations; a sweep
 // squares what is left beside the diagonal. False where that takes too long.
-bool raise_floor(Lanes &a, int64_t n, V8 floor, Lanes &vectors) {
+bool raise_floor(Lanes &a, int64_t n, V floor, Lanes &vectors) {
   Lanes half(n, n), b(n, n);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < n; j++) {
-      V8 sum = all(0.0);
+      V sum = all(0.0);
       for (int64_t k = 0; k < n; k++) sum += vectors(i, k) * a(k, j);
       half(i, j) = sum;
     }
-  V8 trace = all(0.0);
+  V trace = all(0.0);
   for (int64_t i = 0; i < n; i++) {
     for (int64_t j = 0; j <= i; j++) {
-      V8 sum = all(0.0);
+      V sum = all(0.0);
       for (int64_t k = 0; k < n; k++) sum += half(i, k) * vectors(j, k);
       b(i, j) = b(j, i) = sum;
     }
@@ -425,26 +425,26 @@ bool raise_floor(Lanes &a, int64_t n, V8 floor, Lanes &vectors) {
   }
   bool done = n == 1;
   for (int sweep = 0; sweep < MOST_SWEEPS && !done; sweep++) {
-    V8 largest = all(0.0);
+    V largest = all(0.0);
     for (int64_t p = 0; p < n - 1; p++)
       for (int64_t q = p + 1; q < n; q++) {
-        const V8 between = b(p, q), half_gap = 0.5 * (b(q, q) - b(p, p));
-        const V8 size = between < 0.0 ? -between : between;
+        const V between = b(p, q), half_gap = 0.5 * (b(q, q) - b(p, p));
+        const V size = between < 0.0 ? -between : between;
         largest = size > largest ? size : largest;
-        const V8 gap = half_gap < 0.0 ? -half_gap : half_gap;
-        const V8 below = gap + root(gap * gap + between * between);
-        const V8 signed_ = half_gap < 0.0 ? -between : between;
-        const V8 t = below > 0.0 ? signed_ / below : all(0.0);
-        const V8 c = 1.0 / root(1.0 + t * t), s = t * c;
+        const V gap = half_gap < 0.0 ? -half_gap : half_gap;
+        const V below = gap + root(gap * gap + between * between);
+        const V signed_ = half_gap < 0.0 ? -between : between;
+        const V t = below > 0.0 ? signed_ / below : all(0.0);
+        const V c = 1.0 / root(1.0 + t * t), s = t * c;
         b(p, p) -= t * between;
         b(q, q) += t * between;
         b(p, q) = b(q, p) = all(0.0);
         for (int64_t k = 0; k < n; k++) {
-          const V8 u = vectors(p, k), v = vectors(q, k);
+          const V u = vectors(p, k), v = vectors(q, k);
           vectors(p, k) = c * u - s * v;
           vectors(q, k) = s * u + c * v;
           if (k == p || k == q) continue;
-          const V8 x = b(p, k), y = b(q, k);
+          const V x = b(p, k), y = b(q, k);
           b(p, k) = b(k, p) = c * x - s * y;
           b(q, k) = b(k, q) = s * x + c * y;
         }
@@ -453,9 +453,9 @@ bool raise_floor(Lanes &a, int64_t n, V8 floor, Lanes &vectors) {
   }
   if (!done) return false;
   for (int64_t p = 0; p < n; p++) {
-    const V8 value = b(p, p), lack = value < floor ? floor - value : all(0.0);
+    const V value = b(p, p), lack = value < floor ? floor - value : all(0.0);
     for (int64_t i = 0; i < n; i++) {
-      const V8 share = lack * vectors(p, i);
+      const V share = lack * vectors(p, i);
       for (int64_t j = 0; j < n; j++) a(i, j) += share * vectors(p, j);
     }
   }
@@ -464,7 +464,7 @@ bool raise_floor(Lanes &a, int64_t n, V8 floor, Lanes &vectors) {
 
 // Inverses of symmetric matrices that are far from singular; false where one is not. Only lower triangles are read.
 bool invert(Lanes &a, Lanes &out, int64_t n) {
-  V8 trace = all(0.0);
+  V trace = all(0.0);
   for (int64_t i = 0; i < n; i++) trace += a(i, i);
   if (!above(a, n, CLEAR * trace)) return false;
   Lanes factor = a, triangle(n, n);
@@ -472,7 +472,7 @@ bool invert(Lanes &a, Lanes &out, int64_t n) {
   invert_triangle(factor, triangle, n);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j <= i; j++) {
-      V8 sum = all(0.0);
+      V sum = all(0.0);
       for (int64_t k = i; k < n; k++) sum += triangle(k, i) * triangle(k, j);
       out(i, j) = out(j, i) = sum;
     }
@@ -511,7 +511,7 @@ struct Made {
   double penalty;
 };
 
-// Maps and determinants of noise covariances (eight states a matrix) and weights W (K, M, P), and the log-penalty.
+// Maps and determinants of noise covariances (`LANES` states a matrix) and weights W (K, M, P), and the log-penalty.
 bool make(const Work &w, std::vector<Lanes> &covariances, const double *weights, const double *start,
           const double *transitions, const double *middle, Made &out) {
   const int64_t K = w.states, M = w.size, P = w.inputs, C = P + M;
@@ -527,17 +527,17 @@ bool make(const Work &w, std::vector<Lanes> &covariances, const double *weights,
     for (int64_t lane = 0; lane < LANES; lane++)
       for (int64_t i = 0; i < M * P; i++)
         weight.values[i * LANES + lane] = weights[state(w, group, lane) * M * P + i];
-    V8 squares = all(0.0);
+    V squares = all(0.0);
     for (int64_t i = 0; i < M; i++) {
       for (int64_t p = 0; p < P; p++) {
-        V8 sum = all(0.0);
+        V sum = all(0.0);
         for (int64_t j = 0; j <= i; j++) sum -= whiten(i, j) * weight(j, p);
         squares += w.ridge[p] * sum * sum;
         for (int64_t lane = 0; lane < here; lane++)
           out.maps[((int64_t(group) * LANES + lane) * M + i) * C + p] = sum[lane];
       }
       for (int64_t j = 0; j <= i; j++) {
-        V8 sum = all(0.0);
+        V sum = all(0.0);
         for (int64_t k = 0; k <= i; k++) sum += w.scatter[j * M + k] * whiten(i, k);
         squares += whiten(i, j) * sum;
         for (int64_t lane = 0; lane < here; lane++)
@@ -561,7 +561,7 @@ bool make(const Work &w, std::vector<Lanes> &covariances, const double *weights,
   if (w.common > 0) {
     out.middle.assign(middle, middle + M * M);
     Lanes whole(M, M);
-    for (int64_t i = 0; i < M * M; i++) store<V8>(&whole.values[i * LANES], all(middle[i]));
+    for (int64_t i = 0; i < M * M; i++) store(&whole.values[i * LANES], all(middle[i]));
     if (!cholesky(whole, M, M)) return false;
     double log_det = 0.0;
     for (int64_t i = 0; i < M; i++) log_det += 2 * std::log(whole(i, i)[0]);
@@ -611,17 +611,17 @@ extern "C" int prepare(Work *work) {
 // Densities and the recursion forward: the likelihood. 1 where it is not finite.
 extern "C" int forward(Work *work) {
   densities(*work);
-  if (work->padded == 4) forward_<Chain<V4, 1>>(*work);
-  if (work->padded == 8) forward_<Chain<V8, 1>>(*work);
-  if (work->padded == 16) forward_<Chain<V8, 2>>(*work);
+  if (work->padded == 4) forward_<Chain<4>>(*work);
+  if (work->padded == 8) forward_<Chain<8>>(*work);
+  if (work->padded == 16) forward_<Chain<16>>(*work);
   return std::isfinite(work->likelihood) ? 0 : 1;
 }
 
 // The recursion backward: posteriors and expected counts. After `forward`, once.
 extern "C" void backward(Work *work) {
-  if (work->padded == 4) backward_<Chain<V4, 1>>(*work);
-  if (work->padded == 8) backward_<Chain<V8, 1>>(*work);
-  if (work->padded == 16) backward_<Chain<V8, 2>>(*work);
+  if (work->padded == 4) backward_<Chain<4>>(*work);
+  if (work->padded == 8) backward_<Chain<8>>(*work);
+  if (work->padded == 16) backward_<Chain<16>>(*work);
 }
 
 // The M-step and `prepare`. After `backward`. 1, with nothing changed, where it is not for here.
@@ -631,7 +631,7 @@ extern "C" int maximise(Work *work) {
   const size_t groups = (K + LANES - 1) / LANES;
   std::vector<double> sums(w.wide * w.wide), weights(K * M * P), start(K), transitions(K * K);
   std::vector<Lanes> scatter(groups, Lanes(M, M)), found;
-  std::vector<V8> totals(groups);
+  std::vector<V> totals(groups);
   Lanes whole(C, C);
   for (size_t group = 0; group < groups; group++) {
     for (int64_t lane = 0; lane < LANES; lane++) {
@@ -651,7 +651,7 @@ extern "C" int maximise(Work *work) {
       for (int64_t j = 0; j <= i; j++) scatter[group](i, j) = scatter[group](j, i) = whole(P + i, P + j);
     for (int64_t m = 0; m < M; m++)
       for (int64_t p = P - 1; p >= 0; p--) {
-        V8 sum = whole(P + m, p);
+        V sum = whole(P + m, p);
         for (int64_t q = p + 1; q < P; q++) sum -= whole(q, p) * whole(P + m, q);
         whole(P + m, p) = sum / whole(p, p);
         for (int64_t lane = 0; lane < LANES; lane++)
@@ -668,10 +668,10 @@ extern "C" int maximise(Work *work) {
   for (int turn = 0; turn < (shared ? ROUNDS : 1); turn++) {
     found = scatter;
     for (size_t group = 0; group < groups; group++) {
-      const V8 share = 1.0 / (totals[group] + w.common);
+      const V share = 1.0 / (totals[group] + w.common);
       for (int64_t i = 0; i < M; i++)
         for (int64_t j = 0; j < M; j++) {
-          U8 &entry = found[group](i, j);
+          U &entry = found[group](i, j);
           entry = (shared ? entry + w.common * middle[i * M + j] : entry) * share;
         }
       if (!above(found[group], M, all(w.floor)) && !raise_floor(found[group], M, all(w.floor), vectors[group]))
