@@ -35,7 +35,7 @@ def both(runs, emission, n_states, *, independent=False, reseedings=3, n_iter=10
     where = np.concatenate([np.arange(len(x)) for x in runs])
     labels = starts.labels(frames, where, n_states, "even", np.random.default_rng(1))
     begun = em.begin(frames, prior, labels, n_states)
-    back = []
+    back: list[int] = []
 
     def fit():
         return em.run(frames, prior, reseedings, begun, n_iter, 0.0)
@@ -43,6 +43,7 @@ def both(runs, emission, n_states, *, independent=False, reseedings=3, n_iter=10
     plain = fit()
     with compiled.using(compiled.library()), pytest.MonkeyPatch.context() as patch:
         assert compiled.used()
+        assert_alike(begun, em.begin(frames, prior, labels, n_states))
         patch.setattr(em.compiled.Compiled, "_begin", _counted(back, em.compiled.Compiled._begin))
         other = fit()
     return plain, other, len(back) - 1 - len(other.reseeded)
@@ -63,15 +64,17 @@ def assert_same(plain, other):
     shared = min(len(plain.history), len(other.history))
     np.testing.assert_allclose(other.history[:shared], plain.history[:shared], rtol=0, atol=1e-9 * size)
     assert abs(other.objective - plain.objective) <= 1e-9 * size
+    assert_alike(plain.parameters, other.parameters)
+
+
+def assert_alike(plain, other):
+    """Both are the same parameters."""
     for name in ("start", "transitions"):
-        np.testing.assert_allclose(
-            getattr(other.parameters, name), getattr(plain.parameters, name), atol=1e-6
-        )
-    one, two = plain.parameters.emission, other.parameters.emission
-    np.testing.assert_allclose(two.covariances, one.covariances, atol=1e-6)
-    np.testing.assert_allclose(two.weights, one.weights, atol=1e-5)
-    if one.first_mean is not None:
-        np.testing.assert_array_equal(two.first_mean, one.first_mean)
+        np.testing.assert_allclose(getattr(other, name), getattr(plain, name), atol=1e-6)
+    np.testing.assert_allclose(other.emission.covariances, plain.emission.covariances, atol=1e-6)
+    np.testing.assert_allclose(other.emission.weights, plain.emission.weights, atol=1e-5)
+    if plain.emission.first_mean is not None:
+        np.testing.assert_array_equal(other.emission.first_mean, plain.emission.first_mean)
 
 
 @needed

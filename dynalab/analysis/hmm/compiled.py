@@ -7,7 +7,7 @@ asked for, and single iterations that it hands back, are done in NumPy (`iterati
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import c_double, c_int64, c_void_p
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from dynalab.analysis.hmm.emissions import LOG_2PI, Emission, Prior, first_log_density, shares
 from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.inference import Expectation
-from dynalab.analysis.hmm.iterations import DEAD, Iterations, Parameters
+from dynalab.analysis.hmm.iterations import DEAD, Iterations, Parameters, m_step
 from dynalab.config import compiling
 from dynalab.core.errors import DynalabError
 
@@ -59,7 +59,7 @@ def use(made: Path | None) -> None:
         return
     try:
         found = ctypes.CDLL(str(made))
-        for name in ("prepare", "forward", "backward", "maximise"):
+        for name in ("prepare", "begin", "forward", "backward", "maximise"):
             getattr(found, name).argtypes = [ctypes.POINTER(_Work)]
     except (OSError, AttributeError):
         # Not what was compiled.
@@ -83,35 +83,54 @@ def using(made: Path | None) -> Iterator[None]:
         use(before)
 
 
-def iterations(frames: Frames, prior: Prior, parameters: Parameters) -> Iterations:
-    """Return what makes iterations from given parameters."""
+def _knows(prior: Prior, n_states: int) -> bool:
     known = prior.covariance == "full" and prior.counts > 0 and not prior.ordered
-    if _library is None or not known or parameters.n_states > MOST_STATES:
+    return known and n_states <= MOST_STATES
+
+
+def iterations(frames: Frames, prior: Prior, parameters: Parameters) -> Iterations:
+    """Return what makes iterations from given parameters, one such object of the same frames at a time."""
+    if _library is None or not _knows(prior, parameters.n_states):
         return Iterations(frames, prior, parameters)
     return Compiled(_library, frames, prior, parameters)
 
 
-class Compiled(Iterations):
-    """`Iterations` in compiled code; what that hands back is done in NumPy."""
+def begin(
+    frames: Frames,
+    prior: Prior,
+    emission: Emission,
+    posterior: np.ndarray,
+    first: np.ndarray,
+    pairs: np.ndarray,
+) -> Parameters:
+    """Maximise as `iterations.m_step` does without covariances of before."""
+    n_states = posterior.shape[1]
+    if _library is not None and _knows(prior, n_states):
+        arrays, work = _room(frames, prior, emission)
+        arrays["posterior"][:, :n_states] = posterior
+        weighted = frames.predicted(posterior)
+        arrays["held"][:] = np.ones(len(weighted)) @ weighted
+        arrays["starts"][:] = posterior[frames.firsts].sum(axis=0) if prior.independent else first
+        arrays["pairs"][:] = pairs
+        if _library.begin(work) == 0:
+            return _parameters(arrays, emission)
+    return m_step(frames, prior, emission, posterior, first, pairs, before=False)
 
-    def __init__(self, code: ctypes.CDLL, frames: Frames, prior: Prior, parameters: Parameters) -> None:
-        """Begin at given parameters."""
-        super().__init__(frames, prior, parameters)
-        emission = parameters.emission
-        n_frames, n_states = len(frames.levels), parameters.n_states
-        size, inputs = emission.weights.shape[1:]
+
+def _room(frames: Frames, prior: Prior, emission: Emission) -> tuple[dict[str, np.ndarray], _Work]:
+    """Return the arrays that compiled code works in, and where they are."""
+    n_frames = len(frames.levels)
+    n_states, size, inputs = emission.weights.shape
+    if n_states not in frames.room:
         padded = next(width for width in (4, 8, MOST_STATES) if n_states <= width)
-        self._code = code
-        self._arrays = arrays = {
+        arrays = {
             "blocks": frames.blocks,
             "rows": frames.rows,
             "begins": np.append(frames.firsts, n_frames),
-            "ridge": np.ascontiguousarray(np.diagonal(prior.ridge)),
-            "scatter": np.ascontiguousarray(prior.scatter),
             "start": np.empty(n_states),
             "transitions": np.empty((n_states, n_states)),
-            "weights": np.empty(emission.weights.shape),
-            "covariances": np.empty(emission.covariances.shape),
+            "weights": np.empty((n_states, size, inputs)),
+            "covariances": np.empty((n_states, size, size)),
             "maps": np.empty((n_states, size, inputs + size)),
             "log_det": np.empty(n_states),
             "middle": np.empty((size, size)),
@@ -121,18 +140,44 @@ class Compiled(Iterations):
             "shift": np.empty(n_frames),
             "held": np.empty(n_states),
             "starts": np.empty(n_states),
-            "pairs": np.zeros((n_states, n_states)),
+            "pairs": np.empty((n_states, n_states)),
         }
-        if emission.first_mean is not None:
-            arrays["first"] = first_log_density(frames, emission)
-        self._work = _Work(
-            frames=n_frames, runs=len(frames.lengths), states=n_states, size=size, inputs=inputs,
-            wide=frames.rows.shape[1], padded=padded, independent=prior.independent, weight=prior.weight,
-            floor=prior.floor, counts=prior.counts, sticky=prior.sticky,
-            common=prior.common if shares(prior, n_states) else 0.0,
-            constant=2 * float(np.log(frames.unit).sum()) + size * LOG_2PI,
+        work = _Work(
+            frames=n_frames, runs=len(frames.lengths), states=n_states, size=size, inputs=inputs, padded=padded,
+            wide=frames.rows.shape[1], constant=2 * float(np.log(frames.unit).sum()) + size * LOG_2PI,
             **{name: array.ctypes.data for name, array in arrays.items()},
         )  # fmt: skip
+        frames.room[n_states] = arrays, work
+    arrays, work = frames.room[n_states]
+    arrays["ridge"] = np.ascontiguousarray(np.diagonal(prior.ridge))
+    arrays["scatter"] = np.ascontiguousarray(prior.scatter)
+    if emission.first_mean is not None:
+        arrays["first"] = first_log_density(frames, emission)
+    for name in {"ridge", "scatter", "first"} & {*arrays}:
+        setattr(work, name, arrays[name].ctypes.data)
+    work.independent, work.weight, work.floor = prior.independent, prior.weight, prior.floor
+    work.counts, work.sticky = prior.counts, prior.sticky
+    work.common = prior.common if shares(prior, n_states) else 0.0
+    return arrays, work
+
+
+def _parameters(arrays: Mapping[str, np.ndarray], first: Emission) -> Parameters:
+    """The parameters in these arrays, with the Gaussian of the first frames of an emission."""
+    start, transitions, weights, covariances = (
+        arrays[name].copy() for name in ("start", "transitions", "weights", "covariances")
+    )
+    emission = Emission(weights, covariances, first.first_mean, first.first_covariance)
+    return Parameters(start, transitions, emission)
+
+
+class Compiled(Iterations):
+    """`Iterations` in compiled code; what that hands back is done in NumPy."""
+
+    def __init__(self, code: ctypes.CDLL, frames: Frames, prior: Prior, parameters: Parameters) -> None:
+        """Begin at given parameters."""
+        super().__init__(frames, prior, parameters)
+        self._code = code
+        self._arrays, self._work = _room(frames, prior, parameters.emission)
         self._begin(parameters)
 
     def _begin(self, parameters: Parameters) -> None:
@@ -147,12 +192,7 @@ class Compiled(Iterations):
     @property
     def parameters(self) -> Parameters:
         """The parameters of this iteration."""
-        start, transitions, weights, covariances = (
-            self._arrays[name].copy() for name in ("start", "transitions", "weights", "covariances")
-        )
-        first = self._parameters.emission
-        emission = Emission(weights, covariances, first.first_mean, first.first_covariance)
-        return Parameters(start, transitions, emission)
+        return _parameters(self._arrays, self._parameters.emission)
 
     def likelihood(self, last: bool) -> float:
         """Log-likelihood of all frames, nats; of the `last` iteration nothing else is asked."""

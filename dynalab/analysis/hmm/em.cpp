@@ -594,39 +594,8 @@ void probabilities(const Work &w, const double *counts, int64_t self, double *ou
   for (int64_t j = 0; j < w.states; j++) out[j] /= sum;
 }
 
-}  // namespace
-
-// Make what the parameters in `w` come to. 1 where that is not for here.
-extern "C" int prepare(Work *work) {
-  Work &w = *work;
-  std::vector<Lanes> covariances = read_covariances(w);
-  std::vector<double> middle(w.size * w.size);
-  if (w.common > 0 && !in_common(covariances, w.states, w.size, middle.data())) return 1;
-  Made made;
-  if (!make(w, covariances, w.weights, w.start, w.transitions, middle.data(), made)) return 1;
-  take(w, made);
-  return 0;
-}
-
-// Densities and the recursion forward: the likelihood. 1 where it is not finite.
-extern "C" int forward(Work *work) {
-  densities(*work);
-  if (work->padded == 4) forward_<Chain<4>>(*work);
-  if (work->padded == 8) forward_<Chain<8>>(*work);
-  if (work->padded == 16) forward_<Chain<16>>(*work);
-  return std::isfinite(work->likelihood) ? 0 : 1;
-}
-
-// The recursion backward: posteriors and expected counts. After `forward`, once.
-extern "C" void backward(Work *work) {
-  if (work->padded == 4) backward_<Chain<4>>(*work);
-  if (work->padded == 8) backward_<Chain<8>>(*work);
-  if (work->padded == 16) backward_<Chain<16>>(*work);
-}
-
-// The M-step and `prepare`. After `backward`. 1, with nothing changed, where it is not for here.
-extern "C" int maximise(Work *work) {
-  Work &w = *work;
+// The M-step and `prepare`. `fresh`: the noise covariances in `w` are none, and so is what they have in common.
+int step(Work &w, bool fresh) {
   const int64_t K = w.states, M = w.size, P = w.inputs, C = P + M;
   const size_t groups = (K + LANES - 1) / LANES;
   std::vector<double> sums(w.wide * w.wide), weights(K * M * P), start(K), transitions(K * K);
@@ -664,15 +633,17 @@ extern "C" int maximise(Work *work) {
     for (int64_t i = 0; i < M; i++) vectors[group](i, i) = all(1.0);
   const bool shared = w.common > 0;
   std::vector<double> middle(M * M);
-  if (shared) std::memcpy(middle.data(), w.middle, M * M * sizeof(double));
-  for (int turn = 0; turn < (shared ? ROUNDS : 1); turn++) {
+  if (shared && !fresh) std::memcpy(middle.data(), w.middle, M * M * sizeof(double));
+  // A fresh start begins with covariances of the states' own.
+  for (int turn = shared && fresh ? -1 : 0; turn < (shared ? ROUNDS : 1); turn++) {
+    const double common = turn < 0 ? 0.0 : w.common;
     found = scatter;
     for (size_t group = 0; group < groups; group++) {
-      const V share = 1.0 / (totals[group] + w.common);
+      const V share = 1.0 / (totals[group] + common);
       for (int64_t i = 0; i < M; i++)
         for (int64_t j = 0; j < M; j++) {
           U &entry = found[group](i, j);
-          entry = (shared ? entry + w.common * middle[i * M + j] : entry) * share;
+          entry = (common > 0 ? entry + common * middle[i * M + j] : entry) * share;
         }
       if (!above(found[group], M, all(w.floor)) && !raise_floor(found[group], M, all(w.floor), vectors[group]))
         return 1;
@@ -700,3 +671,39 @@ extern "C" int maximise(Work *work) {
         w.covariances[(k * M + i) * M + j] = found[k / LANES](i, j)[k % LANES];
   return 0;
 }
+
+}  // namespace
+
+// Make what the parameters in `w` come to. 1 where that is not for here.
+extern "C" int prepare(Work *work) {
+  Work &w = *work;
+  std::vector<Lanes> covariances = read_covariances(w);
+  std::vector<double> middle(w.size * w.size);
+  if (w.common > 0 && !in_common(covariances, w.states, w.size, middle.data())) return 1;
+  Made made;
+  if (!make(w, covariances, w.weights, w.start, w.transitions, middle.data(), made)) return 1;
+  take(w, made);
+  return 0;
+}
+
+// Densities and the recursion forward: the likelihood. 1 where it is not finite.
+extern "C" int forward(Work *work) {
+  densities(*work);
+  if (work->padded == 4) forward_<Chain<4>>(*work);
+  if (work->padded == 8) forward_<Chain<8>>(*work);
+  if (work->padded == 16) forward_<Chain<16>>(*work);
+  return std::isfinite(work->likelihood) ? 0 : 1;
+}
+
+// The recursion backward: posteriors and expected counts. After `forward`, once.
+extern "C" void backward(Work *work) {
+  if (work->padded == 4) backward_<Chain<4>>(*work);
+  if (work->padded == 8) backward_<Chain<8>>(*work);
+  if (work->padded == 16) backward_<Chain<16>>(*work);
+}
+
+// The M-step and `prepare`. After `backward`. 1, with nothing changed, where it is not for here.
+extern "C" int maximise(Work *work) { return step(*work, false); }
+
+// The same from posteriors and expected counts alone.
+extern "C" int begin(Work *work) { return step(*work, true); }

@@ -10,7 +10,7 @@ from dynalab.analysis.hmm import compiled, inference, starts
 from dynalab.analysis.hmm.config import Config, Settings
 from dynalab.analysis.hmm.emissions import Emission, Prior, first_frames, make_prior
 from dynalab.analysis.hmm.frames import Frames, thin
-from dynalab.analysis.hmm.iterations import Parameters, m_step
+from dynalab.analysis.hmm.iterations import Parameters
 
 # Rounding may lower the objective by this share of its size between two iterations; more is reported.
 SLACK = 1e-8
@@ -50,7 +50,7 @@ def begin(frames: Frames, prior: Prior, states: np.ndarray, n_states: int) -> Pa
     np.fill_diagonal(pairs, 0.95)
     posterior, pairs = starts.one_hot(states, n_states), pairs * len(states) / n_states
     empty = Emission(weights, none, mean, covariance)
-    return m_step(frames, prior, empty, posterior, np.ones(n_states), pairs, before=False)
+    return compiled.begin(frames, prior, empty, posterior, np.ones(n_states), pairs)
 
 
 def _with_first_frames(parameters: Parameters, frames: Frames, prior: Prior) -> Parameters:

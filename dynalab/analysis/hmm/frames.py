@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,11 @@ class Frames:
         out = np.zeros((len(self.levels), -(-width // 8) * 8))
         out[self.regressed, :width] = self.design
         return out
+
+    @cached_property
+    def room(self) -> dict[int, Any]:
+        """What compiled code works in, by the number of states: kept from one start to the next."""
+        return {}
 
     @cached_property
     def variances(self) -> np.ndarray:

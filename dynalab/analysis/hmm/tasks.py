@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dynalab.analysis.hmm import em, inference
+from dynalab.analysis.hmm import compiled, em, inference
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior, parameter_count
 from dynalab.analysis.hmm.features import Scaler, fit_scaler
@@ -112,7 +112,8 @@ def cost(n_frames: int, size: int, config: Config, n_states: int) -> float:
     settings = config.settings
     ends = min(n_frames, settings.fit_frames) * min(config.iterations, 30) * 2
     search = min(n_frames, settings.search_frames) * 16 * config.restarts
-    return 2e-9 * (ends + search) * (0.2 * columns**2 + 60) * n_states**0.7
+    each = 2e-9 if compiled.used() is None else 5e-10
+    return each * (ends + search) * (0.2 * columns**2 + 60) * n_states**0.7
 
 
 def extend(found: Fitted, values: Sequence[np.ndarray], config: Config) -> tuple[em.Fit, np.ndarray]:

@@ -21,8 +21,9 @@ from dynalab.core.machine import cores
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 
-# Estimated seconds of one core below which a second process does not pay: it takes about 0.3 s to start and import.
-WORTH_PROCESSES = 1.0
+# Estimated seconds of one core below which a second process does not pay: it takes about as long to start and import,
+# beside this one, and more waves follow as a rule.
+WORTH_PROCESSES = 0.3
 # Of processes that are started: one thread each, and nothing is imported from the working directory; what they import
 # from is sent to them.
 ENVIRONMENT = {
