@@ -49,7 +49,7 @@ class Norms:
         if state.previous is not None:
             # In float64: neighbouring weights agree in most digits of a float32.
             before = state.previous
-            steps = {n: state.params[n].to(torch.float64) - before[n].to(torch.float64) for n in self.names}
+            steps = {n: state.params[n].to(torch.float64, copy=True).sub_(before[n]) for n in self.names}
             result["update_norm"] = norm(steps.values())
         if self.last_layer is not None:
             result["last_layer_norm"] = norm([state.params[self.last_layer]])
@@ -82,7 +82,8 @@ def norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return the joint Euclidean norm of tensors (S, ...) run by run, shape (S,), summed in float64."""
     import torch
 
-    squares = [tensor.to(torch.float64).square().unsqueeze(-1).flatten(1).sum(1) for tensor in tensors]
+    wide = (tensor.to(torch.float64, copy=True) for tensor in tensors)
+    squares = [tensor.square_().unsqueeze(-1).flatten(1).sum(1) for tensor in wide]
     # Added one by one: torch sums over an outer axis in an order that depends on the inner length, S.
     total = squares[0]
     for square in squares[1:]:

@@ -72,14 +72,14 @@ class ParityProgress:
         import torch
 
         assert state.initial is not None
-        now = next(matrices(state.params, self.first)).to(torch.float64)
-        moved = now - next(matrices(state.initial, self.first)).to(torch.float64)
-        largest = moved.abs().amax(1)
-        relevant, other = moved[..., : self.k], moved[..., self.k :]
+        now = next(matrices(state.params, self.first))
+        moved = now.to(torch.float64, copy=True).sub_(next(matrices(state.initial, self.first)))
+        spread = [_rms(part) for part in (moved[..., : self.k], moved[..., self.k :])]
+        largest = moved.abs_().amax(1)
         result = {"parity_movement": largest.amax(1), "parity_relevant": largest[:, : self.k].amax(1)}
-        if other.shape[2]:
+        if moved.shape[2] > self.k:
             result["parity_irrelevant"] = largest[:, self.k :].amax(1)
-            ratio = _rms(relevant) / _rms(other)
+            ratio = spread[0] / spread[1]
             result["parity_separation"] = ratio.masked_fill(~ratio.isfinite(), torch.nan)
         if self.coefficients is not None:
             found = self.coefficients(state.params, _sets(self.k, now.shape[2], now.device))

@@ -33,6 +33,8 @@ Coefficients = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 # A permanent has k! terms.
 LARGEST = 6
+# Runs whose products are made together.
+_TOGETHER = 8
 
 
 def coefficients_of(network: nn.Module, k: int) -> Coefficients | None:
@@ -73,10 +75,15 @@ def relu(params: Mapping[str, Tensor], sets: Tensor) -> Tensor:
     outer = params["layers.1.weight"].detach().to(torch.float64)[:, 0] * slope
     # A run's own (m, h) times (h,): the sum over neurons is along the innermost axis.
     turned = weight.transpose(1, 2).contiguous()
-    product = turned[:, sets[:, 0]]
-    for column in sets.unbind(1)[1:]:
-        product.mul_(turned[:, column])
-    return product.mul_(outer[:, None]).sum(2)
+    first, *others = sets.unbind(1)
+    found = []
+    # What some runs' products take stays in a core's cache.
+    for own, factor in zip(turned.split(_TOGETHER), outer[:, None].split(_TOGETHER), strict=True):
+        product = own.index_select(1, first)
+        for column in others:
+            product.mul_(own.index_select(1, column))
+        found.append(product.mul_(factor).sum(2))
+    return torch.cat(found)
 
 
 def _hermite(order: int, x: Tensor) -> Tensor:

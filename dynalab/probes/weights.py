@@ -123,7 +123,7 @@ def _of_entries(parts: list[Tensor]) -> dict[str, Tensor]:
         "mean": torch.where(mean.isfinite(), mean, torch.nan),
         # An entry itself: as exact in the type of the weights, where NumPy has it, and found sooner.
         "median": _lower_median(rows if rows.element_size() >= 4 else wide).to(torch.float64),
-        "var": (wide - mean[:, None]).square_().mean(1),
+        "var": wide.sub_(mean[:, None]).square_().mean(1),
     }
 
 
@@ -153,10 +153,11 @@ def _grams(weights: list[Tensor]) -> dict[str, Tensor]:
         by_shape.setdefault(tuple(weight.shape[1:]), []).append(weight)
     found = {}
     for place, same in enumerate(by_shape.values()):
+        # Its own numbers: the sizes of entries take their places.
         x = torch.stack(same, dim=1).to(torch.float64)
-        found[f"l1/{place}"] = x.abs().sum((2, 3))
-        found[f"trace/{place}"] = x.diagonal(dim1=2, dim2=3).sum(2)
         found[f"gram/{place}"] = x @ x.mT if x.shape[2] <= x.shape[3] else x.mT @ x
+        found[f"trace/{place}"] = x.diagonal(dim1=2, dim2=3).sum(2)
+        found[f"l1/{place}"] = x.abs_().sum((2, 3))
     return found
 
 
