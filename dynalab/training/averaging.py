@@ -23,6 +23,8 @@ from dynalab.tasks.base import TaskData
 from dynalab.training.spikes import BLOCK
 
 Tensors = Mapping[str, Tensor]
+# After which of some updates something moves towards the weights, counted from 0; what, and by which share of the way.
+Taking = tuple[int, Sequence[Tensor], float]
 # Before the names of what a checkpoint holds of the average beside what is stored of it anyway.
 STATE = "averaging/"
 _COUNT = "count"
@@ -97,16 +99,17 @@ class Averaging:
         """Whether compiled code can take weights in: of a plug-in that says how."""
         return by_hand(self._average, "towards", "take") is not None
 
-    def ahead(self, step: int, count: int) -> list[tuple[Sequence[Tensor], float] | None]:
-        """Return what is to move towards the weights after each of `count` updates from `step` on, and by which share.
+    def ahead(self, step: int, count: int) -> list[Taking]:
+        """Return what is to move towards the weights in the course of `count` updates from `step` on.
 
-        That is done by whoever asks; None where nothing is to move.
+        That is done by whoever asks.
         """
-        self._fresh, found = False, list[tuple[Sequence[Tensor], float] | None]()
-        for after in range(step + 1, step + count + 1):
-            due = self._is_due(after)
-            found.append(self._average.towards(self._count) if due else None)  # type: ignore[attr-defined]
-            self._count += due
+        self._fresh, found = False, list[Taking]()
+        first = max(step + 1, self._from)
+        first += (self._from - first) % self._every
+        for due in range(first, step + count + 1, self._every):
+            found.append((due - step - 1, *self._average.towards(self._count)))  # type: ignore[attr-defined]
+            self._count += 1
         return found
 
     def let_go(self, step: int, lost: Tensor | None) -> None:

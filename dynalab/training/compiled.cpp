@@ -664,8 +664,8 @@ struct Net {
         continue;
       }
       float *to = p.averages[take.slot] + run * p.rows * p.cols;
-      copy_out(o, flat, o.weights, lines);
-      approach(to, flat, p.rows * p.cols, take.share);
+      copy_out(o, take.share < 1 ? flat : to, o.weights, lines);
+      if (take.share < 1) approach(to, flat, p.rows * p.cols, take.share);
     }
   }
 

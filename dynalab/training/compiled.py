@@ -27,7 +27,7 @@ from dynalab.optim.lines import Lines
 from dynalab.optim.updates import lines_of
 from dynalab.tasks.loss import Loss
 from dynalab.tasks.parity_data import PADDING, random_bytes
-from dynalab.training.averaging import Averaging
+from dynalab.training.averaging import Averaging, Taking
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
 LOSSES = ("hinge", "square", "logistic", "cross_entropy")
@@ -64,8 +64,7 @@ class _Batch(Structure):
 _BATCH = np.dtype(_Batch)
 
 
-class _Take(Structure):
-    _fields_ = [("share", c_double), ("slot", c_int64)]
+_TAKE = np.dtype([("share", np.float64), ("slot", np.int64)])
 
 
 class _Work(Structure):
@@ -84,12 +83,8 @@ class _Work(Structure):
         ("losses", c_void_p),
         ("shares", c_void_p),
         ("slots", c_int64),
-        ("takes", POINTER(_Take)),
+        ("takes", c_void_p),
     ]
-
-
-# What moves towards the weights after an update, and by which share; None: nothing.
-Taking = tuple[Sequence[Tensor], float] | None
 
 
 def unknown(
@@ -193,7 +188,7 @@ class Compiled:
     ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
 
-        `takings` say what takes in the weights after each.
+        `takings` say what takes in the weights in their course.
 
         Returns:
             The losses (steps, S), and, where they are `wanted`, the `gradients` of the last update and the weights
@@ -228,7 +223,8 @@ class Compiled:
         described = np.concatenate([self._described(batch, alive) for batch in batches])
         described["rate"] = np.array(factors) * self._rate
         work.batches = described.ctypes.data
-        self._take(takings)
+        takes = self._take(takings)
+        work.takes = takes.ctypes.data if len(takings) else None
         _require(self._library.update(ctypes.byref(work)))
         for lines, step in zip(held, steps, strict=True):
             lines.first = False
@@ -237,16 +233,17 @@ class Compiled:
         torch.autograd.graph.increment_version([lines.param for lines in held])
         return losses, kept
 
-    def _take(self, takings: Sequence[Taking]) -> None:
-        """Say what takes in the weights after each update."""
-        slots = {id(taking[0]): taking[0] for taking in takings if taking is not None}
-        places = {key: place for place, key in enumerate(slots)}
+    def _take(self, takings: Sequence[Taking]) -> np.ndarray:
+        """Say what may take in the weights, and return what does so after each update, (steps,)."""
+        slots = {id(held): held for _, held, _ in takings}
         self._work.slots = len(slots)
-        taken = ((-1, 0.0) if taking is None else (places[id(taking[0])], taking[1]) for taking in takings)
-        takes = (_Take * len(takings))(*(_Take(share, place) for place, share in taken))
-        self._work.takes = takes if slots else None
         for place, own in enumerate(self._params):
             own.averages = (c_void_p * len(slots))(*(held[place].data_ptr() for held in slots.values()))
+        takes = np.full(self._work.steps, np.array((0.0, -1), _TAKE))
+        places = {key: place for place, key in enumerate(slots)}
+        for after, held, share in takings:
+            takes[after] = share, places[id(held)]
+        return takes
 
     def evaluate(
         self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
