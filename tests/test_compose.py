@@ -46,10 +46,14 @@ def unexplained(every: int = 1) -> list[str]:
     parsed = cache(lambda word: parse([word])[0])
     for words in combinations()[::every]:
         cell = [parsed(word) for word in words]
+
+        def read(*more, cell=cell):
+            from_tree(composer.compose([*cell, *map(parsed, more)]), known=known)
+
         try:
-            from_tree(composer.compose(cell), known=known)
+            read()
         except ConfigError as error:
-            said = str(composer.explain(error, cell))
+            said = str(composer.explain(error, cell, read))
             if "sets it" not in said or len(said.splitlines()) > 1:
                 found.append(f"{' '.join(words)}: {said}")
     return found
@@ -112,6 +116,11 @@ def test_a_note_is_said_once_for_a_whole_sweep(capsys):
             "experiment=cohen2021_eos model=embedding_mlp",
             "conf/experiment/cohen2021_eos.yaml sets it, model.activation=null takes it away",
         ),
+        # Null is what k is without a file: 3 again.
+        (
+            "task=parity task.n=2",
+            "task.k=3: expected an integer from 1 to task.n=2; conf/task/parity.yaml sets it",
+        ),
         ("optimizer=sgd,adam optimizer.momentum=0.9", "(in the combination optimizer=adam)"),
         ("task=grokking optimizer.lr=0.1,-1", "(in the combination optimizer.lr=-1)"),
     ],
@@ -120,6 +129,7 @@ def test_what_does_not_compose_is_said_in_one_line(words, said):
     with pytest.raises(ConfigError) as caught:
         read_command(words.split())
     assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert "takes it away" in said or "takes it away" not in str(caught.value)
 
 
 def test_what_gets_rid_of_a_key_does():

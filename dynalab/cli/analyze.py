@@ -11,7 +11,7 @@ import click
 
 from dynalab.cli import next_step
 from dynalab.cli.options import (
-    columns_of_terminal,
+    comment_width,
     config_dir_option,
     echo,
     emit_json,
@@ -19,7 +19,6 @@ from dynalab.cli.options import (
     note,
     result_options,
     split_arguments,
-    table_width,
     warn,
 )
 from dynalab.config import explain
@@ -217,7 +216,7 @@ def _show_keys(kind: str, part: Part, keys: dict[str, Any], as_json: bool) -> No
     order = dict.fromkeys(item.key.partition(".")[0] for item in explained)
     echo(f"# dynalab analyze {kind} [KEY=VALUE]...: these keys, or with {kind}. before them.")
     tree = {name: keys[name] for name in order}
-    echo(commented(tree, {item.key: item for item in explained}, columns_of_terminal()))
+    echo(commented(tree, {item.key: item for item in explained}, comment_width()))
 
 
 def _lines(part: Part, result: Result) -> list[str]:
@@ -227,4 +226,4 @@ def _lines(part: Part, result: Result) -> list[str]:
 
     findings = restore(part.module.Findings, result.data)
     with naming(getattr(part.module, "show", None)):
-        return list(terminal.lines(blocks_of(part, findings), table_width()))
+        return list(terminal.lines(blocks_of(part, findings), comment_width()))

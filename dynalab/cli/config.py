@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from dynalab.cli.options import columns_of_terminal, config_dir_option, echo, emit_json, note, result_options
+from dynalab.cli.options import comment_width, config_dir_option, echo, emit_json, note, result_options
 from dynalab.config.seeds import format_seeds
 from dynalab.core.errors import ConfigError
 
@@ -116,6 +116,6 @@ def show(command: Command, as_json: bool, package: str | None = None) -> None:
         echo(f"# id {request.config.id}")
         if isinstance(tree, dict):
             prefix = f"{package}." if package else ""
-            echo(commented(tree, of_config(request.config), columns_of_terminal(), prefix))
+            echo(commented(tree, of_config(request.config), comment_width(), prefix))
         else:
             echo(yaml.safe_dump(tree, default_flow_style=True).removesuffix("...\n").rstrip())

@@ -141,6 +141,11 @@ def columns_of_terminal() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
+def comment_width() -> int | None:
+    """Return the width that comments are cut to: the terminal's, or COLUMNS; None elsewhere, where others read them."""
+    return columns_of_terminal() if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+
+
 def table_width() -> int | None:
     """Return the terminal's width, to which tables are fitted; None elsewhere, where others read them."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -49,12 +49,12 @@ def export_runs(
     as_json: bool,
     outputs: str | None,
 ) -> int:
-    """Write the rows of runs to one file.
+    """Write the rows of runs to one file: of those that are named or match, or else of the last ones (@last).
 
     Its columns are run, seed, step and every metric of the evaluation grid.
 
     \b
-    dynalab runs export --to runs.csv
+    dynalab runs export --to runs.csv                       # the last training
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     dynalab runs export @last --keys --to sweep.csv         # with a column optimizer.lr
     """

@@ -110,7 +110,9 @@ def read_command(words: Sequence[str | Override], *, outputs: str | Path | None 
             settings = settings or settings_of(tree, outputs, folders)
         except ConfigError as error:
             several = [item.written for item, whole in zip(cell, swept, strict=True) if len(whole.values) > 1]
-            explained = composer.explain(error, cell)
+            explained = composer.explain(
+                error, cell, lambda word: read_command([*words, word], outputs=outputs)
+            )
             if not several:
                 raise explained from error
             raise ConfigError(f"{explained} (in the combination {' '.join(several)})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,20 +18,20 @@ LEAST = 24
 
 
 def commented(
-    tree: Mapping[str, Any], explained: Mapping[str, Explained], width: int, prefix: str = ""
+    tree: Mapping[str, Any], explained: Mapping[str, Explained], width: int | None, prefix: str = ""
 ) -> str:
     """Return a tree as YAML with comments.
 
     Args:
         tree: The configuration, or a part of it.
         explained: Dotted key -> what it is.
-        width: Columns of a line: a longer comment is cut.
+        width: Columns of a line: a longer comment is cut; None: none is.
         prefix: The part's key, with a dot behind it; empty of a whole configuration.
     """
     pairs = list(_pairs(tree, prefix, ""))
     column = min(COLUMN, max((len(text) for text, _, _ in pairs), default=0))
     return "\n".join(
-        _with_comment(text, explained[key], value, column, width) if key in explained else text
+        _with_comment(text, explained[key], value, column, width or sys.maxsize) if key in explained else text
         for text, key, value in pairs
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,8 +138,16 @@ class Composer:
                 )
         return resolved(tree)
 
-    def explain(self, error: ConfigError, overrides: Sequence[Override]) -> ConfigError:
-        """Return an error about a key that nobody typed with the file that sets it, and what gets rid of it."""
+    def explain(
+        self, error: ConfigError, overrides: Sequence[Override], read: Callable[[str], object]
+    ) -> ConfigError:
+        """Return an error about a key that nobody typed with the file that sets it, and what gets rid of it.
+
+        Args:
+            error: The error.
+            overrides: One combination of a command's overrides.
+            read: Reads the command with a word more.
+        """
         strange = "no such key" in str(error) or "is not among" in str(error)
         key = (re.match(r"([a-z_]\w*(?:\.\w+)*)[=:]", str(error)) or [""])[0].rstrip("=:")
         key = key if "." in key or strange else ""
@@ -154,6 +162,12 @@ class Composer:
         if source is None or source.name == ROOT:
             return error
         rid = f"~{key}" if strange else f"{key}=null"
+        try:
+            read(rid)
+        except ConfigError as again:
+            # Null is a default, which may be no better.
+            if str(again).startswith((f"{key}=", f"{key}:")):
+                return ConfigError(f"{error}; {source.title} sets it")
         return ConfigError(f"{error}; {source.title} sets it, {rid} takes it away")
 
     def source(self, key: str, overrides: Sequence[Override], tuned: str = "") -> str:
