@@ -49,9 +49,9 @@ def export_runs(
     as_json: bool,
     outputs: str | None,
 ) -> int:
-    """Write the rows of runs to one file: of those that are named or match, or else of the last ones (@last).
+    """Write the rows of runs to one file.
 
-    Its columns are run, seed, step and every metric of the evaluation grid.
+    They are those of the runs that are named or match, or else of the last ones (@last). Its columns are run, seed, step and every metric of the evaluation grid.
 
     \b
     dynalab runs export --to runs.csv                       # the last training
