@@ -90,6 +90,7 @@ def describe(
     # The same resampled ensembles for all edges; rows of counts that sum to S.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(10,)))
     weights = rng.multinomial(len(paths), np.full(len(paths), 1 / len(paths)), size=resamples).astype(float)
+    resampled = [one.value(weights) for one in characteristic] if means is None else []
     nothing = np.full(size, np.nan)
     edges, table = [], []
     for a, b in sorted(set().union(*taken)):
@@ -100,16 +101,16 @@ def describe(
         llr = _by_run(rows, (came == a) & (state == b), density[:, b] - density[:, a])
         if means is None:
             change = characteristic[b].value() - characteristic[a].value()
-            moved = characteristic[b].value(weights) - characteristic[a].value(weights)
-            low, high = _interval(moved) if enough else (nothing, nothing)
+            low, high = _interval(resampled[b] - resampled[a]) if enough else (nothing, nothing)
         else:
             change, low, high = means[b] - means[a], nothing, nothing
-        leader = llr if means is None else gradient
-        order = np.argsort(-leader.value(), kind="stable")
+        evident = {"gradient": gradient, "llr": llr}
+        leader = "llr" if means is None else "gradient"
+        order = np.argsort(-evident[leader].value(), kind="stable")
         rank = np.empty(size, dtype=np.int64)
         rank[order] = np.arange(size)
-        resampled = leader.value(weights)
-        drawn = resampled[np.isfinite(resampled).all(axis=1)]
+        samples = {name: ratio.value(weights) for name, ratio in evident.items()}
+        drawn = samples[leader][np.isfinite(samples[leader]).all(axis=1)]
         again = np.argsort(np.argsort(-drawn, axis=1, kind="stable"), axis=1) < TOP_FEATURES
         columns: dict[str, np.ndarray] = {
             "change": change,
@@ -119,8 +120,8 @@ def describe(
             "llr": llr.value(),
             "stability": again.mean(axis=0) if enough and len(again) else nothing,
         }
-        for name, ratio in (("gradient", gradient), ("llr", llr)):
-            bounds = _interval(ratio.value(weights)) if enough else (nothing, nothing)
+        for name, several in samples.items():
+            bounds = _interval(several) if enough else (nothing, nothing)
             columns[f"{name}_low"], columns[f"{name}_high"] = bounds
         if dynamic:
             columns["drift_at_edge"] = _by_run(rows, at, drifts[:, b] - drifts[:, a]).value()
