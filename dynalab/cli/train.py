@@ -319,13 +319,18 @@ def _print_table(outcome: Outcome) -> None:
     rows = []
     for layout, runs in zip(outcome.layouts, outcome.stored, strict=True):
         config = layout.request.config
-        counts = Counter(run.status for run in runs)
-        # A configuration that its worker refused leaves no folder.
         path = layout.paths.root if layout.paths.root.is_dir() else None
-        status = ", ".join(f"{n} {name}" for name, n in counts.items()) if path else "refused"
+        seeds, counts = [run.seed for run in runs], Counter(run.status for run in runs)
+        if path is None:
+            # A configuration that its worker refused leaves no folder.
+            seeds, counts = (
+                [run.seed for run in layout.request.runs],
+                Counter(refused=len(layout.request.runs)),
+            )
+        status = ", ".join(f"{n} {name}" for name, n in counts.items())
         steps = _span([run.steps for run in runs])
         reached = _generalised(runs, config.levels.test_accuracy)
-        rows.append([config.id, named_seeds([run.seed for run in runs]), status, steps, reached, path])
+        rows.append([config.id, named_seeds(seeds), status, steps, reached, path])
     echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
     if (
         not any(layout.work or layout.cut_off or layout.queued for layout in outcome.layouts)
