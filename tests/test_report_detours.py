@@ -12,18 +12,19 @@ import pytest
 from nulls.hmm import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, read_page
 
-from dynalab.analysis.hmm import delays, dissimilarity, published, show, tables
-from dynalab.analysis.hmm.claims import claims
+from dynalab.analysis.hmm import delays, dissimilarity, published, show, summary, tables
+from dynalab.analysis.hmm.claims import claims, doubt, unstable
+from dynalab.analysis.hmm.comparison import compare
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.detours import EARLY, LATE
-from dynalab.analysis.hmm.findings import Detour, Findings
+from dynalab.analysis.hmm.findings import Agreement, Detour, Findings
 from dynalab.analysis.hmm.outcome import consequences
 from dynalab.core.records import plain
 from dynalab.core.words import p_equals, p_value
 from dynalab.report.write import write_report
 from dynalab.show import plots as figures
 from dynalab.show import terminal
-from dynalab.show.blocks import Dots, Say, Table
+from dynalab.show.blocks import Cell, Dots, Say, Table
 from dynalab.store.find import select
 from dynalab.store.reader import Ensemble
 
@@ -74,6 +75,36 @@ def test_a_planted_detour_reads_the_same_everywhere() -> None:
     assert f"State {state} is a **detour**" in next(iter(show(found, ()))).text
     (row,) = [row for row in published.table(found).rows if row[0].startswith("detours")]
     assert row[1].value == "yes" and row[1].tone == "found"
+
+
+def test_what_rests_on_states_that_are_not_stable_cannot_be_told() -> None:
+    found = result_of(7)
+    (own,) = [row for row in found.detours if row.verdict]
+
+    def agreeing(rand: float, over: str = "bootstrap of runs") -> Findings:
+        said = replace(
+            found, stability=[Agreement(over=over, fits=20, adjusted_rand=rand, low=rand, high=1.0)]
+        )
+        return replace(said, claims=claims(said))
+
+    for settled in (agreeing(0.7), agreeing(0.3, "restarts"), replace(agreeing(0.3), n_states=1)):
+        assert doubt(settled) == "" and claims(settled).cannot_tell is None
+    shaky, why = agreeing(0.3), "states are not stable (Rand 0.30)"
+    assert unstable(shaky) == shaky.claims.cannot_tell == why
+    rows = [row[1].value for row in published.table(shaky).rows]
+    assert rows == [f"cannot tell: {why}"] * 2 + ["a matter of degree", f"cannot tell: {why}"]
+    assert published.table(agreeing(0.9)).rows[0][1].value == "yes" and published.forked(agreeing(0.9))
+    assert published.forked(shaky) == set()
+    headline = next(iter(show(shaky, ()))).text
+    assert f"make detours, **cannot be told**: {why}." in headline and "detour**" not in headline
+    table, figure, *_ = delays.blocks(shaky, figures=True)
+    assert table.rows[own.state][-1] == Cell(f"cannot tell: {why}") and not any(figure.marked)
+    (apart,), (parting,) = summary._apart(shaky), summary._partings(shaky, 20)
+    assert apart.text.endswith(f"Of other states it would be another: {why}.")
+    assert parting.text == f"Whether paths differ in convergence **cannot be told**: {why}."
+    beside = compare(found, shaky)
+    assert beside.off_path is None and beside.reasons["off_path"] == f"{why} in one setting"
+    assert compare(found, found).off_path is not None
 
 
 def test_no_detour_and_nothing_to_test() -> None:
@@ -210,8 +241,8 @@ def test_states_that_flicker_are_no_forks() -> None:
     found = walked(paths)
     assert claims(found).forks, "as the published map has them"
     row = published.table(replace(found, claims=claims(found))).rows[0]
-    assert row[1].value == "states flicker" and "times on the median" in row[2]
-    assert published.flickering(walked([[0] * 30 + [1] * 30])) == ""
+    assert row[1].value.startswith("cannot tell: states flicker (") and published.forked(found) == set()
+    assert doubt(walked([[0] * 30 + [1] * 30])) == ""
     assert tables.path_words(paths[0]).endswith("...") and tables.path_words([0, 1]) == "0\u00a0\u2192 1"
 
 

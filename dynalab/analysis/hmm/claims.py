@@ -12,12 +12,15 @@ Everything is a pure function of findings (`states`, `convergence`, `detours`); 
 from __future__ import annotations
 
 import math
+import statistics
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from msgspec import UNSET, UnsetType
 
 from dynalab.core.stats import clopper_pearson, quartiles
 
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
 LEAST_RUNS = 2
 # Times of fewer runs have no spread to speak of.
 LEAST_TIMES = 3
+# What states are held against: `Agreement.over`.
+RESAMPLED = "bootstrap of runs"
+# Median adjusted Rand index with resampled runs below which states are not stable.
+STABLE = 0.7
+# Changes of state per state from which on states are said to flicker.
+FLICKER = 4
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
 # Beyond it a float holds no coefficient of variation.
@@ -94,13 +103,16 @@ class Claims:
     """What an analysis says of the claims.
 
     Forks are of runs up to their last rows, `off_path` is of converged runs; `detours` is None where the analysis has
-    no such test, `spread` where nothing is watched.
+    no such test, `spread` where nothing is watched. What is counted is of the states of this fit: `cannot_tell` says
+    where another fit would have others.
     """
 
     forks: Sequence[Fork]  # states that are left in two directions or more
     off_path: OffPath  # converged runs that do not take the most common path
     detours: DetourCount | None  # states that delay; null where there is no such test
     spread: Spread | None  # of the convergence step; null where nothing is watched
+    # why nothing that rests on the states can be told, forks, paths and detours; null where it can
+    cannot_tell: str | UnsetType | None = UNSET
 
 
 def claims(findings: Findings) -> Claims:
@@ -114,7 +126,31 @@ def claims(findings: Findings) -> Claims:
         off_path([run.path for run in ways_of(findings) if run.step < math.inf]),
         tested,
         spread(findings.convergence) if findings.convergence else None,
+        doubt(findings) or None,
     )
+
+
+def doubt(findings: Findings) -> str:
+    """Return why forks, paths and detours cannot be told from these states; empty where they can."""
+    return " and ".join(filter(None, [unstable(findings), flickering(findings)]))
+
+
+def unstable(findings: Findings) -> str:
+    """Return that states are not those of resampled runs; empty where they are, or where that is not known."""
+    # Any two fits of a single state agree.
+    if findings.n_states == 1:
+        return ""
+    rand = [row.adjusted_rand for row in findings.stability or () if row.over == RESAMPLED]
+    return f"states are not stable (Rand {rand[0]:.2f})" if rand and rand[0] < STABLE else ""
+
+
+def flickering(findings: Findings) -> str:
+    """Return that runs enter states over and over; empty where they do not."""
+    changes = [sum(a != b for a, b in pairwise(run.states)) for run in findings.states]
+    middle = statistics.median(changes) if changes else 0
+    if middle <= FLICKER * len({state for run in findings.states for state in run.states}):
+        return ""
+    return f"states flicker ({middle:,.0f} changes a run on the median)"
 
 
 def paths(findings: Findings) -> list[tuple[int, ...]]:

@@ -16,6 +16,7 @@ from dynalab.analysis.hmm.claims import (
     Way,
     coefficient_of_variation,
     cv_interval,
+    doubt,
     off_path,
     ways_of,
 )
@@ -60,7 +61,7 @@ def content(findings: Findings) -> list[Any]:
     """Return all that `compare` looks at, as plain values: what a stored comparison is known by."""
     ways = ways_of(findings)
     runs = [[run.path, *(None if math.isinf(x) else x for x in (run.step, run.last))] for run in ways]
-    return [bool(findings.convergence), runs]
+    return [bool(findings.convergence), runs, doubt(findings)]
 
 
 def compare(one: Findings, other: Findings) -> Contrast:
@@ -70,7 +71,7 @@ def compare(one: Findings, other: Findings) -> Contrast:
       difference from those of the two shares (Newcombe, 1998, method 10), and no test: each setting has states of its
       own, and of two settings of one law Fisher's is below .05 in 14% of 150 pairs (the interval misses in 8%). Of
       settings that were watched for different lengths, the runs enter that converged within the shorter one, so that
-      late ones are missing on both sides.
+      late ones are missing on both sides. None where states of one setting are not stable, or flicker.
     - `spread`: coefficients of variation: 95% interval of their ratio from those of the two (Zou and Donner, 2008),
       permutation test of deviations of the logarithms from each setting's own median (Levene's test as Brown and
       Forsythe, 1974, have it, with permutations in place of the F distribution), so that a setting that is merely
@@ -85,7 +86,9 @@ def compare(one: Findings, other: Findings) -> Contrast:
     differ, narrow, speed, reasons = None, None, None, {}
     reach = _common(a, b)
     shares = [off_path([run.path for run in runs if run.last >= reach >= run.step]) for runs in (a, b)]
-    if all(item.of for item in shares):
+    if why := doubt(one) or doubt(other):
+        reasons["off_path"] = f"{why} in one setting"
+    elif all(item.of for item in shares):
         differ = _difference(*shares)
     else:
         reasons["off_path"] = "no run of one setting converged in the time that both were watched"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dynalab.analysis.hmm.claims import doubt
 from dynalab.analysis.hmm.findings import Detour, DetourModel, Findings, PublishedModel, known
 from dynalab.analysis.hmm.tables import counted, runs_cell, state_cell, state_words
 from dynalab.core.words import count, listed, p_equals, p_value, signed
@@ -25,7 +26,7 @@ def blocks(findings: Findings, *, figures: bool) -> Iterator[Block]:
     else:
         yield _table(findings, rows, model.min_visits)
         if figures:
-            yield _figure(tested, total)
+            yield _figure(tested, total, doubt(findings))
     yield from _explained(findings, rows, model)
 
 
@@ -91,11 +92,11 @@ def effect(row: Detour) -> str:
 
 
 def _table(findings: Findings, rows: Sequence[Detour], least: int) -> Table:
-    words, total = state_words(findings), len(findings.states)
+    words, total, why = state_words(findings), len(findings.states), doubt(findings)
     cells = []
     for row in rows:
         tone = "" if row.p_adjusted is not None else "quiet"
-        said = verdict(row, total, least)
+        said = f"cannot tell: {why}" if why and row.p_adjusted is not None else verdict(row, total, least)
         cells.append(
             [
                 state_cell(row.state, findings.n_states),
@@ -103,7 +104,7 @@ def _table(findings: Findings, rows: Sequence[Detour], least: int) -> Table:
                 None if row.visits is None else runs_cell(row.visits, total),
                 Cell(row.effect_steps, effect(row), tone),
                 Cell(row.p_adjusted, p_value(row.p_adjusted), tone),
-                Cell(said, tone="found" if row.verdict else tone),
+                Cell(said, tone="found" if row.verdict and not why else tone),
             ]
         )
     header = ["state", "what it is", "visited by", "cost in steps [95%]", "adjusted p", "verdict"]
@@ -115,11 +116,12 @@ def _table(findings: Findings, rows: Sequence[Detour], least: int) -> Table:
     return Table(header, cells, caption, sortable=False)
 
 
-def _figure(tested: Sequence[Detour], total: int) -> Dots:
+def _figure(tested: Sequence[Detour], total: int, why: str) -> Dots:
     return Dots(
         name="detours",
         caption=(
-            "**How much later the visitors of a state converge** than the other runs (orange: a detour). The line "
+            "**How much later the visitors of a state converge** than the other runs "
+            f"({f'no detour can be told: {why}' if why else 'orange: a detour'}). The line "
             "holds the delays that the rank test does not refuse, with censored runs; an arrow: training ended before "
             "the bound was seen. p: the larger of two, Gehan's rank test by permutation of the runs and the log-rank "
             "test counted from a run's entry on (Mantel and Byar; a run that takes long has more time to visit), "
@@ -131,7 +133,7 @@ def _figure(tested: Sequence[Detour], total: int) -> Dots:
         labels=[f"state {row.state}" for row in tested],
         values=[row.effect_steps for row in tested],
         intervals=[row.interval for row in tested],
-        marked=[row.verdict for row in tested],
+        marked=[row.verdict and not why for row in tested],
         notes=[
             f"{'' if row.visits is None else f'{counted(row.visits, total)}, '}p {p_equals(row.p_adjusted)}"
             for row in tested

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-from dynalab.analysis.hmm.claims import LEAST_RUNS, Claims, OffPath, Spread, forks, paths
+from dynalab.analysis.hmm.claims import (
+    LEAST_RUNS,
+    Claims,
+    OffPath,
+    Spread,
+    doubt,
+    forks,
+    paths,
+    unstable,
+)
 from dynalab.analysis.hmm.comparison import Contrast, Difference, Ratio
 from dynalab.analysis.hmm.findings import Findings, known
 from dynalab.core.words import count, listed, number, p_value
 from dynalab.show.blocks import Block, Cell, Say, Table
 
-# Changes of state per state from which on states are said to flicker.
-FLICKER = 4
 PAPER = "Hu et al., TMLR 2023"
 DEGREE = Cell("a matter of degree", tone="quiet")
 UNTESTED = Cell("not tested", tone="quiet")
@@ -41,6 +46,8 @@ def table(findings: Findings) -> Block:
 
 def forked(findings: Findings) -> set[tuple[int, int]]:
     """Return the edges (from, to) of the forks that the table of claims counts, and no others."""
+    if doubt(findings):
+        return set()
     said = known(findings.claims)
     return {
         (item.state, way.to)
@@ -49,18 +56,6 @@ def forked(findings: Findings) -> set[tuple[int, int]]:
         for way in item.directions
         if way.runs >= LEAST_RUNS
     }
-
-
-def flickering(findings: Findings) -> str:
-    """Return a sentence that warns of states which runs enter over and over; nothing where they do not."""
-    changes = [sum(a != b for a, b in pairwise(run.states)) for run in findings.states]
-    middle = statistics.median(changes)
-    if middle <= FLICKER * len({state for run in findings.states for state in run.states}):
-        return ""
-    return (
-        f"Runs change state {middle:,.0f} times on the median: such states flicker, and paths, forks and detours say "
-        "little."
-    )
 
 
 def rounded(value: float | None) -> str:
@@ -80,6 +75,10 @@ def _holds(holds: bool, otherwise: str) -> Cell:
     return Cell("yes", tone="found") if holds else Cell(otherwise)
 
 
+def _unknown(why: str) -> Cell:
+    return Cell(f"cannot tell: {why}", tone="quiet")
+
+
 def _shares(bounds: Sequence[float]) -> str:
     return " to ".join(f"{100 * bound:.0f}%" for bound in bounds)
 
@@ -88,8 +87,8 @@ def _forks(said: Claims, findings: Findings) -> list[Any]:
     if findings.n_states == 1:
         return [UNTESTED, "a single state has nothing to fork into"]
     off = _off(said.off_path, bool(findings.convergence))
-    if flicker := flickering(findings):
-        return [Cell("states flicker", tone="quiet"), f"{off}. {flicker}"]
+    if why := doubt(findings):
+        return [_unknown(why), f"{off}, in the states of this fit"]
     ways = []
     for item in said.forks:
         directions = [f"{way.runs} to {way.to} ({_shares(way.interval)})" for way in item.directions]
@@ -124,6 +123,8 @@ def _detours(said: Claims, findings: Findings) -> list[Any]:
         lines.append(f"state {row.state}{shown}: {size}, adjusted p = {row.p_adjusted:.2g}")
     if rest := len(rows) - len(tested):
         lines.append(f"{count(rest, 'other state')} cannot be tested: too few runs visit it, or skip it")
+    if why := doubt(findings):
+        return [_unknown(why), "; ".join(lines)]
     return [_holds(bool(said.detours.states), "none shown"), "; ".join(lines)]
 
 
@@ -148,6 +149,8 @@ def _apart(findings: Findings) -> list[Any]:
     if not apart or apart.value is None or findings.n_states == 1:
         return [NOTHING, "nothing to compare: a single run, a single state, or an older analysis"]
     bounds = f"{rounded(apart.value)} ({_range(apart.interval)})"
+    if why := unstable(findings):
+        return [_unknown(why), f"{bounds} in the states of this fit"]
     return [DEGREE, f"{bounds}, from 0, alike, to 1, no state in common"]
 
 

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from dynalab.analysis.hmm import em, inference, workers
+from dynalab.analysis.hmm.claims import RESAMPLED, STABLE
 from dynalab.analysis.hmm.clustering import adjusted_rand
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density
@@ -91,8 +92,8 @@ def measure(
     decoded = workers.spread(work, tasks, [each] * len(tasks), config.workers)
     rows = [agreement("restarts", truth, decoded[: config.restarts])]
     if len(values) > 1:
-        rows.append(agreement("bootstrap of runs", truth, decoded[config.restarts :]))
-        if (rand := rows[1].adjusted_rand) < 0.7:
+        rows.append(agreement(RESAMPLED, truth, decoded[config.restarts :]))
+        if (rand := rows[1].adjusted_rand) < STABLE:
             notes.append(
                 f"the states are not stable: with resampled runs the adjusted Rand index is {rand:.2f} (median)"
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, runs_of
 from dynalab.analysis.hmm import delays, published, tables
+from dynalab.analysis.hmm.claims import doubt, unstable
 from dynalab.analysis.hmm.events import event_words
 from dynalab.analysis.hmm.findings import Findings, known
 from dynalab.analysis.hmm.tables import ARROW, counted, entries, features, occupancy, path_words, whole, why
@@ -75,7 +76,10 @@ def _headline(findings: Findings, total: int) -> str:
     ends = [row.step is not None for row in findings.convergence or ()]
     # A run that never converged is followed to its end.
     until = " up to convergence" if findings.convergence_rule and (any(ends) or not ends) else ""
-    if findings.n_states == 1:
+    why = doubt(findings)
+    if why:
+        lines.append(f"Whether runs take different paths, fork or make detours, **cannot be told**: {why}.")
+    elif findings.n_states == 1:
         lines.append("Nothing tells phases apart: one state describes every row.")
     elif len(paths) == 1:
         who = "The run goes" if total == 1 else f"All {total:,} runs go"
@@ -102,7 +106,7 @@ def _headline(findings: Findings, total: int) -> str:
             begins.append(f"{state} at step **{middle}** [{low} to {high}]{n}")
     if begins:
         lines.append(f"States begin (median [quartiles] of first entry): {'; '.join(begins)}.")
-    return " ".join([*lines, *delays.headline(findings, total)])
+    return " ".join([*lines, *([] if why else delays.headline(findings, total))])
 
 
 def _converged(findings: Findings) -> str:
@@ -154,8 +158,8 @@ def _map(findings: Findings, total: int, rows: int) -> Graph:
         left = [str(a) for a in sorted({a for a, _ in split})]
         which = f"{'state' if len(left) == 1 else 'states'} {listed(left, 12)}"
         forks = f" In orange a fork: at least two runs each first leave {which} in different directions."
-    if flicker := published.flickering(findings):
-        forks += f" {flicker}"
+    if why := doubt(findings):
+        forks = f" Forks cannot be told: {why}."
     return Graph(
         name="map",
         caption=(
@@ -201,6 +205,9 @@ def _partings(findings: Findings, total: int) -> Iterator[Say]:
     """Whether runs on different paths converge at different steps, in a sentence."""
     found = known(findings.path_comparison)
     if found is None:
+        return
+    if why := doubt(findings):
+        yield Say(f"Whether paths differ in convergence **cannot be told**: {why}.", note=True)
         return
     if found.partings is None:
         # Of a version that compared paths up to the end of training.
@@ -251,10 +258,12 @@ def _apart(findings: Findings) -> Iterator[Say]:
         if apart.interval
         else f" (no interval: {few})"
     )
+    why = unstable(findings)
+    doubted = f" Of other states it would be another: {why}." if why else ""
     yield Say(
         f"**Dissimilarity of the runs: {published.rounded(apart.value)}**{bounds}. It is the share of "
         "the rows that two runs spend in different states, on the mean over pairs (0: alike, 1: no state in common); "
-        "another pace on the same path counts as well as another path.",
+        f"another pace on the same path counts as well as another path.{doubted}",
         note=True,
     )
 
