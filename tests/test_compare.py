@@ -319,9 +319,51 @@ def test_the_next_setting_is_the_nearest_also_where_more_is_better():
         for item in result.settings
     )
     pairs = tuple(replace(item, verdict="differ") for item in result.pairs if item.of == name)
-    made_up = replace(result, settings=settings, pairs=pairs, best={name: one}, level_with_best={name: ()})
+    made_up = replace(
+        result,
+        settings=settings,
+        pairs=pairs,
+        best={name: one},
+        level_with_best={name: ()},
+        leaders={name: (one,)},
+    )
     second = next(item.label for item in settings if item.ensemble == two)
     assert f"; {second} is " in sentence(made_up, name)
+
+
+@pytest.mark.parametrize(("last", "keys"), [(3000, 1), (700, 1), (3000, 2)])
+def test_nothing_depends_on_the_order_of_settings_and_ties_have_no_winner(last, keys):
+    """The second and the third have the same runs, turned round; at 700 steps some have not come, of the last none."""
+    made = groups(1, n=6, last=last, delays=(2.5, 0.4, 0.4, 9.0))
+    series = [run.series for run in made[1].runs]
+    twins = tuple(replace(run, series=own) for run, own in zip(made[2].runs, series[::-1], strict=True))
+    made[2] = replace(made[2], runs=twins)
+    if keys == 2:
+        trees = [{"lr": lr, "decay": decay} for lr in (0.1, 0.2) for decay in (0.0, 1.0)]
+        made = [
+            replace(
+                one, runs=tuple(replace(run, config={**run.config, "optimizer": tree}) for run in one.runs)
+            )
+            for one, tree in zip(made, trees, strict=True)
+        ]
+    # These have every setting at every place, and every pair either way round.
+    orders = (made, made[::-1], [*made[2:], *made[:2]], [made[i] for i in (1, 0, 3, 2)])
+    every = [found(some) for some in orders]
+    assert all(plain(result) == plain(every[0]) for result in every)
+    tied = (made[1].id, made[2].id)
+    for name in ("generalised_step", "memorised_step", "test_accuracy"):
+        assert every[0].leaders[name] == tied and every[0].best[name] is None
+    one, other = (item.label for item in every[0].settings if item.ensemble in tied)
+    said = sentence(every[0], "test_accuracy")
+    assert said.startswith(f"**{one}** and **{other}** have the best test accuracy, both alike (mean **0.")
+    assert "generalise first, both alike (median step **" in sentence(every[0], "generalised_step")
+    if keys == 1:
+        best = every[0].response.best
+        assert best.value is None and best.interval[1] - best.interval[0] == pytest.approx(0.1)
+    # Of two with one median one is told to be earlier: it leads.
+    pair = next(item for item in every[0].pairs if item.of == "generalised_step")
+    pair = replace(pair, a="a", b="b", estimate=-5.0, verdict="differ")
+    assert compare._undefeated("ab", [pair], 1) == ("b",) and compare._undefeated("ab", [pair], -1) == ("a",)
 
 
 def test_within_a_margin_settings_are_equivalent():

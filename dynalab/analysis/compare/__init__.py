@@ -33,7 +33,7 @@ from dynalab.analysis.compare.odd import odd_runs
 from dynalab.analysis.compare.pairs import Gap, between_times, between_values
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
-from dynalab.analysis.compare.settings import comparable, told_apart
+from dynalab.analysis.compare.settings import comparable, in_order, told_apart
 from dynalab.analysis.compare.summary import show
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
@@ -43,7 +43,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 5
+VERSION = 6
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"
@@ -81,11 +81,13 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         NothingMatched: There is one setting alone, or nothing to compare.
         ConfigError: The settings learn different tasks, or a key does not fit what was recorded.
     """
-    groups = [
-        replace(group, runs=tuple(sorted(group.runs, key=lambda run: run.id)))
-        for group in groups
-        if group.runs
-    ]
+    groups = in_order(
+        [
+            replace(group, runs=tuple(sorted(group.runs, key=lambda run: run.id)))
+            for group in groups
+            if group.runs
+        ]
+    )
     if len(groups) < 2:
         raise NothingMatched(
             "compare needs two settings or more: train a sweep, for example optimizer.lr=1e-3,3e-3"
@@ -110,14 +112,19 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         # Their trainings are the same: they differ in averaged weights alone.
         aims = [item for item in samples if item.name in OF_AVERAGES] or aims
     main = aims[0] if aims else samples[0]
-    ranks = {sample.name: ranked(sample) for sample in samples if sample.sign}
+    ids = [group.id for group in groups]
+    ranks, first = {}, {}
+    for sample in samples:
+        if sample.sign:
+            ranks[sample.name], alike = ranked(sample)
+            tied = [ids[place] for place in ranks[sample.name][:alike]]
+            first[sample.name] = _undefeated(tied, made[sample.name], sample.sign)
     order = ranks.get(main.name, list(range(len(groups))))
     settings = [_setting(place, groups[place], names, keys, samples) for place in order]
-    ids = [group.id for group in groups]
-    level = {name: _level(ids, rank, made[name]) for name, rank in ranks.items()}
-    best = {name: ids[rank[0]] if _leads(ids[rank[0]], made[name]) else None for name, rank in ranks.items()}
+    level = {name: _level(ids, rank, first[name], made[name]) for name, rank in ranks.items()}
+    leaders = {name: some if _lead(some, level[name], made[name]) else () for name, some in first.items()}
     needed = {
-        item.name: needed_runs(item, ids[ranks[item.name][0]], ids, made[item.name])
+        item.name: needed_runs(item, first[item.name], ids, made[item.name])
         for item in samples
         if item.name in ranks
     }
@@ -126,11 +133,12 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         settings=tuple(settings),
         main=main.name,
         pairs=tuple(pair for found in made.values() for pair in found),
-        best=best,
+        best={name: some[0] if len(some) == 1 else None for name, some in leaders.items()},
+        leaders=leaders,
         level_with_best=level,
         needed_runs={name: item and item.runs for name, item in needed.items()},
         needed_pair={name: item and item.pair for name, item in needed.items()},
-        response=_response(main, settings, keys, ranks, level, ids),
+        response=_response(main, settings, keys, first, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
         odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)], at)),
         at_step=at,
@@ -234,19 +242,28 @@ def _clipped(interval: Bounds) -> Bounds:
     return low, high
 
 
-def _leads(first: str, found: Sequence[Pair]) -> bool:
-    """Return whether a setting is told apart from some other."""
-    return any(first in (pair.a, pair.b) and pair.verdict == "differ" for pair in found)
-
-
-def _level(ids: Sequence[str], rank: Sequence[int], found: Sequence[Pair]) -> tuple[str, ...]:
-    """Return the settings that the best is not told apart from."""
-    first = ids[rank[0]]
-    level = {
-        ({pair.a, pair.b} - {first}).pop()
+def _undefeated(tied: Sequence[str], found: Sequence[Pair], sign: int) -> tuple[str, ...]:
+    """Return of settings with the best median or mean those that are not told to be worse than another of them."""
+    worse = {
+        pair.b if pair.estimate * sign > 0 else pair.a
         for pair in found
-        if first in (pair.a, pair.b) and pair.verdict != "differ"
+        if pair.verdict == "differ" and pair.estimate and {pair.a, pair.b} <= {*tied}
     }
+    return tuple(one for one in tied if one not in worse) or tuple(tied)
+
+
+def _lead(first: Sequence[str], level: Sequence[str], found: Sequence[Pair]) -> bool:
+    """Return whether there is a setting that all of the first are told apart from."""
+    others = [{pair.a, pair.b} - {*first} for pair in found if pair.verdict == "differ"]
+    return any(len(other) == 1 and not other & {*level} for other in others)
+
+
+def _level(
+    ids: Sequence[str], rank: Sequence[int], first: Sequence[str], found: Sequence[Pair]
+) -> tuple[str, ...]:
+    """Return the settings that some of the first is not told apart from."""
+    others = [{pair.a, pair.b} - {*first} for pair in found if pair.verdict != "differ"]
+    level = {other.pop() for other in others if len(other) == 1}
     return tuple(ids[place] for place in rank if ids[place] in level)
 
 
@@ -254,13 +271,13 @@ def _response(
     main: Measure,
     settings: Sequence[Setting],
     keys: Sequence[Mapping[str, Any]],
-    ranks: Mapping[str, Sequence[int]],
+    best: Mapping[str, Sequence[str]],
     level: Mapping[str, Sequence[str]],
     ids: Sequence[str],
 ) -> Response | None:
     """Return the main landmark or metric over the values of the key that was swept, where it is one and numeric."""
     numbers = [next(iter(item.values())) for item in keys if len(item) == 1]
-    if len(numbers) < max(len(keys), 3) or main.name not in ranks:
+    if len(numbers) < max(len(keys), 3) or main.name not in best:
         return None
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
         return None
@@ -274,10 +291,10 @@ def _response(
         else:
             estimate, interval = item.final[main.name].mean, item.final[main.name].interval
         values.append(Level(float(numbers[place]), estimate, interval))
-    first = ranks[main.name][0]
-    near = [float(numbers[place]) for place in order if ids[place] in {ids[first], *level[main.name]}]
-    best = Best(float(numbers[first]), (min(near), max(near)))
-    return Response(next(iter(keys[0])), main.name, tuple(values), best)
+    first = [float(numbers[ids.index(one)]) for one in best[main.name]]
+    near = [*first, *(float(numbers[ids.index(one)]) for one in level[main.name])]
+    found = Best(first[0] if len(first) == 1 else None, (min(near), max(near)))
+    return Response(next(iter(keys[0])), main.name, tuple(values), found)
 
 
 def _warnings(groups: Sequence[Group], samples: Sequence[Measure]) -> list[str]:

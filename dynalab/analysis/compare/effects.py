@@ -13,6 +13,7 @@ import numpy as np
 from dynalab.analysis.compare.findings import Effect
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
+from dynalab.analysis.compare.settings import rank_of
 from dynalab.core.means import OPEN, Bounds, heaped
 from dynalab.core.stats import holm
 
@@ -40,7 +41,7 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
         return []
     y = np.log(y) if steps else y
     cell = np.repeat(np.arange(len(of)), [len(row) for row in rows])
-    codes = {key: _codes([repr(item[key]) for item in keys])[cell] for key in names}
+    codes = {key: _codes([item[key] for item in keys])[cell] for key in names}
     terms: dict[tuple[str, ...], np.ndarray] = {(key,): codes[key] for key in names}
     terms |= {
         (a, b): (codes[a][:, :, None] * codes[b][:, None, :]).reshape(len(y), -1)
@@ -75,11 +76,11 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
     return [replace(effect, p_adjusted=p) for effect, p in zip(found, adjusted, strict=True)]
 
 
-def _codes(values: Sequence[str]) -> np.ndarray:
-    """Return columns that add up to 0 over the L levels of a factor, shape (N, L - 1)."""
-    levels = list(dict.fromkeys(values))
+def _codes(values: Sequence[object]) -> np.ndarray:
+    """Return columns that add up to 0 over the L levels of a factor, the least first, shape (N, L - 1)."""
+    levels = [*map(repr, sorted({repr(value): value for value in values}.values(), key=rank_of))]
     coded = np.vstack([np.eye(len(levels) - 1), -np.ones(len(levels) - 1)])
-    return np.asarray(coded[[levels.index(value) for value in values]])
+    return np.asarray(coded[[levels.index(repr(value)) for value in values]])
 
 
 def _residual(design: np.ndarray, y: np.ndarray) -> tuple[float, int]:

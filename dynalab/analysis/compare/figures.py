@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dynalab.analysis.compare.findings import Findings, Setting
 from dynalab.analysis.compare.sentences import WORDS, metric, names
+from dynalab.analysis.compare.settings import rank_of
 from dynalab.core.means import OPEN, Bounds
 from dynalab.core.runs import Group
 from dynalab.show.blocks import Effect, Ranking, Response
@@ -42,10 +43,11 @@ def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
     settings = [by_value[level.value] for level in found.values]
     low, high = found.best.interval
     near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    best = near if found.best.value is None else f"{found.best.value:g} ({near})"
     return Response(
         name="response",
         caption=f"**{_axis(findings, found.of).capitalize()}, over {found.key}.** A dot a run, bars: 95% intervals. "
-        f"Shaded: the values that are not told apart from the best, {found.best.value:g} ({near}).",
+        f"Shaded: the values that are not told apart from the best, {best}.",
         alt=f"{_axis(findings, found.of)} over {found.key}",
         key=found.key,
         at=[level.value for level in found.values],
@@ -68,7 +70,7 @@ def effect(findings: Findings) -> Effect:
     name = next((name for name in names(findings) if name in known), findings.main)
     steps = name in findings.settings[0].landmarks
     levels = {
-        key: sorted({repr(one.keys[key]): one.keys[key] for one in findings.settings}.values(), key=_order)
+        key: sorted({repr(one.keys[key]): one.keys[key] for one in findings.settings}.values(), key=rank_of)
         for key in findings.settings[0].keys
     }
     line, along = sorted(levels, key=lambda key: len(levels[key]))
@@ -131,11 +133,6 @@ def _axis(findings: Findings, name: str) -> str:
         return f"step at which a run {WORDS[name]}"
     where = "at the end" if findings.at_step is None else f"at step {findings.at_step:,}"
     return f"{metric(name)} {where}"
-
-
-def _order(value: object) -> tuple[bool, float, str]:
-    plain = isinstance(value, int | float)
-    return not plain, float(value) if isinstance(value, int | float) else 0.0, str(value)
 
 
 def _text(value: object) -> str:

@@ -119,7 +119,7 @@ class Level:
 class Best:
     """The best value of a key, and the range of those that it is not told apart from."""
 
-    value: float  # of the key, where the estimate is best
+    value: float | None  # of the key, where the estimate is best; None where it is so at several values
     interval: tuple[float, float]  # the least and the largest value that are not told apart from it
 
 
@@ -131,8 +131,14 @@ class Findings:
     settings: tuple[Setting, ...]  # the best first, by `main`
     main: str  # the landmark or metric that they are ranked by
     pairs: tuple[Pair, ...]  # of settings, by every landmark and metric
-    best: Mapping[str, str | None]  # landmark or metric -> the ensemble that leads; None where all are alike
-    level_with_best: Mapping[str, tuple[str, ...]]  # those that it is not told apart from
+    # landmark or metric -> the ensemble that leads; None where all are alike, or several lead alike
+    best: Mapping[str, str | None]
+    leaders: Mapping[
+        str, tuple[str, ...]
+    ]  # it, or those of one median or mean that lead alike; none where all are alike
+    level_with_best: Mapping[
+        str, tuple[str, ...]
+    ]  # those that the first, or one of several, is not told apart from
     # landmark or metric -> runs of a setting that would tell the best from the closest that it is not told from, in
     # four of five trials; None where all are told, or no number up to 1,000 would
     needed_runs: Mapping[str, int | None]

@@ -12,6 +12,7 @@ from dynalab.analysis.compare.samples import LEVELS, Times, Values, finals, pass
 from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
 from dynalab.core.errors import ConfigError
+from dynalab.core.means import ROUNDING
 from dynalab.core.runs import Group
 from dynalab.core.survival import quantile
 from dynalab.core.words import listed
@@ -128,8 +129,11 @@ def reached(sample: Measure) -> bool:
     return any(isinstance(item, Times) and item.reached for item in sample.of)
 
 
-def ranked(sample: Measure) -> list[int]:
-    """Return the places of the settings, the best first: by median, then by how many reached; or by mean."""
+def ranked(sample: Measure) -> tuple[list[int], int]:
+    """Return the places of the settings, the best first, and how many are first alike.
+
+    They are ranked by median, then by how many reached; or by mean.
+    """
 
     def score(place: int) -> tuple[float, float]:
         item = sample.of[place]
@@ -138,7 +142,15 @@ def ranked(sample: Measure) -> list[int]:
             return (math.inf if middle is None else middle), -item.reached / max(len(item.steps), 1)
         return (float(item.values.mean()) * (sample.sign or 1) if len(item.values) else math.inf), 0.0
 
-    return sorted(range(len(sample.of)), key=score)
+    scores = [score(place) for place in range(len(sample.of))]
+    order = sorted(range(len(scores)), key=scores.__getitem__)
+    first = scores[order[0]]
+    alike = sum(
+        own[1] == first[1] and (own[0] == first[0] or abs(own[0] - first[0]) <= ROUNDING * abs(first[0]))
+        for own in scores
+    )
+    # Those that are first alike stand in the order of the settings, not of their rounding.
+    return [*sorted(order[:alike]), *order[alike:]], alike
 
 
 def median(item: Times) -> float | None:

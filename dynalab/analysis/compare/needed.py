@@ -25,12 +25,14 @@ class Needed(NamedTuple):
     runs: int | None
 
 
-def needed_runs(sample: Measure, best: str, ids: Sequence[str], found: Sequence[Pair]) -> Needed | None:
-    """Return the runs of a setting that would tell the best from the closest of those that it is not told from."""
+def needed_runs(
+    sample: Measure, best: Sequence[str], ids: Sequence[str], found: Sequence[Pair]
+) -> Needed | None:
+    """Return the runs of a setting that would tell the best from the closest of those that they are not told from."""
     open_pairs = [
         pair
         for pair in found
-        if best in (pair.a, pair.b) and pair.verdict == "cannot_tell" and min(pair.runs) >= 2
+        if {pair.a, pair.b} & {*best} and pair.verdict == "cannot_tell" and min(pair.runs) >= 2
     ]
     asked = [
         (_runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, len(found)), pair)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dynalab.analysis.compare.findings import Findings, Pair, Setting
 from dynalab.analysis.compare.measures import repeats
 from dynalab.analysis.compare.permutation import LEVEL
@@ -79,14 +81,14 @@ def key_numbers(findings: Findings) -> list[Number]:
     name, settings = findings.main, by_id(findings)
     landmark = name in findings.settings[0].landmarks
     what = f"{WORDS[name]} first" if landmark else f"best {metric(name)}"
-    best = findings.best.get(name)
+    best = findings.leaders.get(name, ())
     made = []
-    if best is None:
+    if not best:
         made.append(Number("undecided", what, f"of {count(len(settings), 'setting')}"))
     else:
-        first = settings[best]
-        made.append(Number(first.label, what, _value(first, name).replace("**", "")))
-        if (pair := _nearest(findings, name, best)) is not None:
+        first = settings[best[0]].label if len(best) == 1 else f"{len(best)} settings alike"
+        made.append(Number(first, what, _value([settings[one] for one in best], name).replace("**", "")))
+        if (pair := _nearest(findings, name)) is not None:
             made.append(_lead(pair, settings[_other(pair, best)], name, best))
     if name != "generalised_step" and "generalised_step" in findings.settings[0].landmarks:
         reached = sum(setting.landmarks["generalised_step"].reached for setting in settings.values())
@@ -95,7 +97,7 @@ def key_numbers(findings: Findings) -> list[Number]:
     return [*made, Number(_runs_each(findings), "each setting", f"{count(len(settings), 'setting')}")]
 
 
-def _lead(pair: Pair, other: Setting, name: str, best: str) -> Number:
+def _lead(pair: Pair, other: Setting, name: str, best: Sequence[str]) -> Number:
     p, landmark = f"p {p_equals(pair.p_adjusted)}", name in other.landmarks
     if pair.estimate is None:
         reached = f"{other.landmarks[name].reached} of {count(other.runs, 'run')}, " if landmark else ""
@@ -105,29 +107,36 @@ def _lead(pair: Pair, other: Setting, name: str, best: str) -> Number:
     return Number(f"{size} {word}", f"{other.label}, the next", f"95%{interval}, {p}")
 
 
-def _told(findings: Findings, name: str, best: str) -> list[Pair]:
-    """Return the pairs of the best setting with those that it is told apart from."""
+def _told(findings: Findings, name: str) -> list[Pair]:
+    """Return the pairs of the leaders with those that all of them are told apart from."""
+    best, level = {*findings.leaders[name]}, findings.level_with_best[name]
     return [
         pair
         for pair in findings.pairs
-        if pair.of == name and best in (pair.a, pair.b) and pair.verdict == "differ"
+        if pair.of == name
+        and pair.verdict == "differ"
+        and len({pair.a, pair.b} & best) == 1
+        and _other(pair, [*best]) not in level
     ]
 
 
 def _never(findings: Findings, name: str) -> list[str]:
-    """Return the settings that the best is told apart from, by their ids, where none of their runs got there."""
-    best, settings = findings.best.get(name), by_id(findings)
-    others = [_other(pair, best) for pair in _told(findings, name, best)] if best is not None else []
+    """Return the settings that the leaders are told apart from, by their ids, where none of their runs got there."""
+    best, settings = findings.leaders.get(name, ()), by_id(findings)
+    others = [*dict.fromkeys(_other(pair, best) for pair in _told(findings, name))] if best else []
     reached = [name not in settings[one].landmarks or settings[one].landmarks[name].reached for one in others]
     return [] if any(reached) else others
 
 
-def _nearest(findings: Findings, name: str, best: str) -> Pair | None:
-    """Return the pair of the best setting and the next of those that it is told apart from."""
-    settings = by_id(findings)
+def _nearest(findings: Findings, name: str) -> Pair | None:
+    """Return the pair of the leaders, and the next that they are told apart from, that is told least surely."""
+    settings, best = by_id(findings), findings.leaders[name]
     return min(
-        _told(findings, name, best),
-        key=lambda pair: _behind(settings[_other(pair, best)], settings[best], name),
+        _told(findings, name),
+        key=lambda pair: (
+            _behind(settings[_other(pair, best)], settings[best[0]], name),
+            -pair.p_adjusted,
+        ),
         default=None,
     )
 
@@ -137,28 +146,31 @@ def sentence(findings: Findings, name: str) -> str:
     if name not in findings.best:
         return ""
     settings = by_id(findings)
-    best, level = findings.best[name], findings.level_with_best[name]
+    best, level = findings.leaders[name], findings.level_with_best[name]
     landmark = name in findings.settings[0].landmarks
     if landmark and not any(setting.landmarks[name].reached for setting in findings.settings):
         return f"no run of any setting {WORDS[name]}."
     what = f"{WORDS[name]} first" if landmark else f"has the best {metric(name)}"
-    if best is None:
+    if not best:
         pairs = [pair for pair in findings.pairs if pair.of == name]
         differ = sum(pair.verdict == "differ" for pair in pairs)
         reasons = {pair.reason for pair in pairs}
         why = next(iter(reasons)) if len(reasons) == 1 else f"{differ} of {count(len(pairs), 'pair')} differ"
         return f"which setting {what} cannot be told: {why}."
-    first = settings[best]
+    several = len(best) > 1
+    if several:
+        what = f"{WORDS[name].removesuffix('s')} first" if landmark else f"have the best {metric(name)}"
+        what += ", all alike" if len(best) > 2 else ", both alike"
+    first = [settings[one] for one in best]
+    text = f"{listed([f'**{one.label}**' for one in first], 4)} {what} ({_value(first, name)})"
     if level:
         beside = listed([f"**{settings[one].label}**" for one in level], 4)
-        text = f"**{first.label}** {what} ({_value(first, name)}), and is not told apart from {beside}"
-    else:
-        text = f"**{first.label}** {what} ({_value(first, name)})"
+        text += f", and {'are' if several else 'is'} not told apart from {beside}"
     if never := _never(findings, name):
-        p = max(pair.p_adjusted for pair in _told(findings, name, best))
+        p = max(pair.p_adjusted for pair in _told(findings, name))
         labels = listed([settings[one].label for one in never], 4, "or")
         text += f"; no run with {labels} does (p {p_equals(p)})"
-    elif nearest := _nearest(findings, name, best):
+    elif nearest := _nearest(findings, name):
         text += f"; {settings[_other(nearest, best)].label} is {_gap(nearest, best, landmark)}"
     return f"{text}."
 
@@ -174,12 +186,12 @@ def _behind(setting: Setting, best: Setting, name: str) -> tuple[float, int]:
     return float("inf") if mean is None or top is None else abs(mean - top), 0
 
 
-def _other(pair: Pair, best: str) -> str:
-    return pair.b if pair.a == best else pair.a
+def _other(pair: Pair, best: Sequence[str]) -> str:
+    return pair.b if pair.a in best else pair.a
 
 
-def _gap(pair: Pair, best: str, landmark: bool) -> str:
-    """Return by how much the other setting of a pair is behind the best one."""
+def _gap(pair: Pair, best: Sequence[str], landmark: bool) -> str:
+    """Return by how much the other setting of a pair is behind the leader."""
     p = f"p {p_equals(pair.p_adjusted)}"
     if pair.estimate is None:
         return f"later, by how much is not known ({p})"
@@ -187,9 +199,9 @@ def _gap(pair: Pair, best: str, landmark: bool) -> str:
     return f"{size} {word}{interval}, {p}" if landmark else f"{word} by {size}{interval}, {p}"
 
 
-def _distance(pair: Pair, best: str, landmark: bool) -> tuple[str, str, str]:
-    """Return how far the other setting of a pair is from the best one, in which way, and the interval in brackets."""
-    sign = 1 if pair.a == best else -1
+def _distance(pair: Pair, best: Sequence[str], landmark: bool) -> tuple[str, str, str]:
+    """Return how far the other setting of a pair is from the leader, in which way, and the interval in brackets."""
+    sign = 1 if pair.a in best else -1
     gap, (low, high) = sign * (pair.estimate or 0.0), _turned(pair.interval, sign)
     if landmark:
         size, ways = f"{number(round(abs(gap)))} steps", ("earlier", "later")
@@ -206,15 +218,20 @@ def _turned(interval: Bounds, sign: int) -> Bounds:
     return (None if high is None else -high, None if low is None else -low)
 
 
-def _value(setting: Setting, name: str) -> str:
-    if name in setting.landmarks:
-        item = setting.landmarks[name]
-        n = f"{item.reached} of {count(setting.runs, 'run')}"
+def _value(settings: Sequence[Setting], name: str) -> str:
+    """Return the median step or the mean of settings that have the same; of one alone with its interval."""
+    first, alone = settings[0], len(settings) == 1
+    if name in first.landmarks:
+        item = first.landmarks[name]
+        shares = {f"{one.landmarks[name].reached} of {count(one.runs, 'run')}" for one in settings}
+        n = shares.pop() if len(shares) == 1 else ""
         if item.median_step is None:
-            return n
-        return f"median step **{number(item.median_step)}**{brackets(*item.interval)}, {n}"
-    final = setting.final[name]
-    return f"mean **{number(None if final.mean is None else digits(final.mean))}**{brackets(*final.interval)}"
+            return n or "the same share of runs"
+        step = f"median step **{number(item.median_step)}**{brackets(*item.interval) if alone else ''}"
+        return f"{step}, {n}" if n else step
+    final = first.final[name]
+    interval = brackets(*final.interval) if alone else ""
+    return f"mean **{number(None if final.mean is None else digits(final.mean))}**{interval}"
 
 
 def effect_words(findings: Findings) -> str:
@@ -247,7 +264,7 @@ def odd_runs(findings: Findings) -> list[str]:
     settings = by_id(findings)
     found = [item for item in findings.odd if item.p_adjusted is not None and item.p_adjusted < LEVEL]
     said = []
-    for item in sorted(found, key=lambda item: item.p_adjusted or 0.0):
+    for item in sorted(found, key=lambda item: (item.p_adjusted or 0.0, item.run)):
         here = [sum(one.ensemble == item.ensemble for one in some) for some in (findings.odd, found)]
         what, verb = metric(item.of or ""), WORDS.get(item.of or "")
         own = "" if item.value is None else number(digits(item.value))

@@ -10,6 +10,20 @@ from dynalab.config.settings import labels, swept
 from dynalab.core.runs import Group
 
 
+def in_order(groups: Sequence[Group]) -> list[Group]:
+    """Return groups by the values of the keys that were swept: nothing that is found depends on how they are named."""
+    by_id = sorted(groups, key=lambda group: group.id)
+    keys, _ = told_apart(by_id)
+    order = sorted(range(len(by_id)), key=lambda place: [*map(rank_of, keys[place].values())])
+    return [by_id[place] for place in order]
+
+
+def rank_of(value: object) -> tuple[bool, float, str]:
+    """Return what values of a key are sorted by: numbers by size, before words."""
+    plain = isinstance(value, int | float)
+    return not plain, float(value) if isinstance(value, int | float) else 0.0, str(value)
+
+
 def told_apart(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return for each setting its values of the keys that were swept, and its label."""
     from dynalab.config.typed import flat
