@@ -135,6 +135,22 @@ def test_values_that_do_not_vary_have_no_interval():
     assert apart.p == pytest.approx(2 / math.comb(12, 6)) and apart.interval == (None, None)
 
 
+@pytest.mark.parametrize("turned", [1, -1])
+@pytest.mark.parametrize("n", [5, 12])
+def test_groups_of_the_same_values_are_as_alike_as_any_permutation_is(turned, n):
+    """In numbers that are exact in no order of addition; of 12 some permutations are drawn, of 5 all are there."""
+    for seed in range(8):
+        x = np.random.default_rng(seed).lognormal(0, 4, n)
+        x[: n // 2] = (0.0, 0.1)[seed % 2]
+        for first in (0, n):
+            assert tests.between_values(values(x), values(x[::turned], first)).p == 1
+            assert tests.between_times(times(1 + x), times(1 + x[::turned], first=first)).p == 1
+    # Seed by seed: differences whose sum is 0, but for rounding.
+    gaps = np.array([0.1, 0.2, 0.3, -0.6, 0.7, -0.7, 0.4, -0.1, -0.4, 0.1])
+    for start in range(10):
+        assert tests.Flips(10).p_of_means(rng_values(0)[:10], rng_values(0)[:10] + np.roll(gaps, start)) == 1
+
+
 @pytest.mark.parametrize("law", ["normal", "exponential"])
 def test_tails_beyond_the_draws_are_those_of_all_permutations(law):
     rng = np.random.default_rng(1)

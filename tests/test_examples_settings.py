@@ -117,6 +117,8 @@ def test_the_excess_is_what_settings_disagree_on_beyond_seeds():
     first, last = (np.tile(places < 30, (5, 1)) for places in (np.arange(40), np.arange(40)[::-1]))
     turned = disagreement(answers(first), answers(last, 5), False)
     assert turned.excess == pytest.approx(0.5) and turned.p < 0.02
+    # The same runs in another order: no permutation is less far from no difference.
+    assert disagreement(one, answers(one.right[::-1], 5), False).p == 1
 
 
 def test_where_accuracies_do_not_overlap_disagreement_is_not_tested():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.examples.crossed import Answers, together
+from dynalab.core.means import ROUNDING
 
 FEWEST = 4  # runs of either setting
 # Share of the variance of accuracies between settings from which on it is not told what is accuracy's.
@@ -122,5 +123,6 @@ def _tested(
         swapped = np.tile(rng.random((DRAWS, n_pairs)) < 0.5, 2)
         orders = np.where(swapped, turned, np.arange(size))
     drawn, others = explained(orders)
-    beyond = int((drawn * left >= own * others * (1 - TIE)).sum())
+    # Of settings that are alike to the bit it should be 0, and all orders are beyond it.
+    beyond = int((drawn * left >= own * others * (1 - TIE) - ROUNDING * total**2).sum())
     return excess, (1 + beyond) / (1 + DRAWS)
