@@ -82,11 +82,12 @@ def command(
     dynalab train experiment=nanda2023_addition seed=0..4            # a paper's setting
     dynalab train task=grokking seed=0..99 --prepare | parallel dynalab worker --shard {}
     """
-    from dynalab.config.command import read_command
-    from dynalab.config.registry import names, search_path
     from dynalab.core.errors import ConfigError
+    from dynalab.launch import ahead
 
     if not overrides:
+        from dynalab.config.registry import names, search_path
+
         raise ConfigError(
             "name what is to be trained, as task=grokking seed=0..3, or a paper's setting (`dynalab experiments`); "
             f"tasks: {', '.join(names('task', search_path()))}"
@@ -95,19 +96,27 @@ def command(
         raise ConfigError(
             "--force makes new attempts and --retry-failed goes on with old ones: give only one"
         )
-    parsed = read_command(overrides, outputs=outputs)
-    for line in parsed.notes:
-        note(line)
-    if cfg:
-        from dynalab.cli.config import show
-
-        show(parsed, as_json)
-        return 0
-    from dynalab.launch.train import Options, train
-
+    argv = ("dynalab", *sys.argv[1:])
     with contextlib.ExitStack() as stack:
         interruptible(stack)
-        argv = ("dynalab", *sys.argv[1:])
+        early = stack.enter_context(contextlib.ExitStack())
+        if not (dry_run or prepare or cfg) and ahead.is_likely(overrides, outputs, argv):
+            early.enter_context(ahead.beginning())
+        # Here, since the worker is beginning meanwhile.
+        from dynalab.config.command import read_command
+
+        parsed = read_command(overrides, outputs=outputs)
+        for line in parsed.notes:
+            note(line)
+        if cfg:
+            from dynalab.cli.config import show
+
+            show(parsed, as_json)
+            return 0
+        if parsed.settings.launcher != "local":
+            early.close()
+        from dynalab.launch.train import Options, train
+
         options = Options(
             force, anyway, steal, dry_run, argv, retry=retry_failed, prepare=prepare, wait=False
         )

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from dynalab.core.devices import resolve_device
 from dynalab.core.errors import DynalabError, RunsFailed
-from dynalab.launch import crash
+from dynalab.launch import ahead, crash
 from dynalab.launch.base import Events, Report, Work
-from dynalab.launch.process import Worker, python, worker_environment
+from dynalab.launch.process import Worker
 from dynalab.store.paths import ShardPaths
 
 _GRACE_SECONDS = 60.0
@@ -44,17 +44,10 @@ class Launcher:
 
     def _start(self) -> None:
         """Start a worker, with the first number that none of the others has."""
-        # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
-        process = subprocess.Popen(
-            python("dynalab.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=worker_environment(self._threads),
-        )
         taken = {other.card for other in self._workers}
-        worker = Worker(process, next(number for number in itertools.count() if number not in taken))
+        worker = Worker(
+            ahead.worker(self._threads), next(number for number in itertools.count() if number not in taken)
+        )
         self._workers.append(worker)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
         worker.reader = threading.Thread(target=self._read_events, args=(worker, said), daemon=True)

@@ -57,6 +57,19 @@ def worker_environment(threads: int) -> dict[str, str]:
     }
 
 
+def spawn(threads: int) -> subprocess.Popen[str]:
+    """Start the process of a worker that trains with so many threads."""
+    # In the command's own process group: Ctrl-C and a kill of the group reach the workers as well.
+    return subprocess.Popen(
+        python("dynalab.worker"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=worker_environment(threads),
+    )
+
+
 def kept_memory() -> dict[str, str]:
     """Return the variables by which a process keeps the memory that it frees, but for those that the user has set."""
     return {key: value for key, value in _ALLOCATOR.items() if key not in os.environ}

@@ -172,7 +172,7 @@ def train(
                 mend_config(layout, settings.folders)
                 refresh(layout.paths)
             if options.remember:
-                remember(outputs, compared)
+                remember(outputs, compared, options.argv)
             tidy(outputs, [layout.paths for layout in compared])
             if plans.elsewhere:
                 jobs.sweep(outputs)
@@ -220,7 +220,7 @@ def train(
             _lay_out(outputs, request, options, plans, queued, write=True) for request in command.requests
         ]
         outcome.plan = plans.largest(outcome.layouts)
-        earlier = remember(outputs, outcome.layouts) if options.remember else None
+        earlier = remember(outputs, outcome.layouts, options.argv) if options.remember else None
         job = Job(
             device=plans.asked,
             checkpoint_every=settings.checkpoint.every,
@@ -326,13 +326,21 @@ def _lay_out(
     )
 
 
-def remember(outputs: OutputPaths, layouts: Sequence[Layout]) -> tuple[bytes | None, bytes | None]:
-    """Write which ensembles `@last` means; return what the file held before, None where there was none, and holds."""
+def remember(
+    outputs: OutputPaths, layouts: Sequence[Layout], argv: Sequence[str] = ()
+) -> tuple[bytes | None, bytes | None]:
+    """Write which ensembles `@last` means; return what the file held before, None where there was none, and holds.
+
+    Args:
+        outputs: The outputs folder.
+        layouts: The ensembles.
+        argv: The command, by which it is known when it is given again.
+    """
     with storing(outputs.last):
         outputs.root.mkdir(parents=True, exist_ok=True)
     before = _read(outputs.last)
     ids = [layout.request.config.id for layout in layouts]
-    write_json(outputs.last, {"schema_version": 1, "ensembles": ids})
+    write_json(outputs.last, {"schema_version": 1, "ensembles": ids, "argv": list(argv)})
     return before, _read(outputs.last)
 
 

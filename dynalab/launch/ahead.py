@@ -1,0 +1,67 @@
+"""A worker that begins while its command is still being read: to import torch takes it longer than the reading.
+
+Only where the words promise that it will be needed, and there is a second core to do it on: a command that finds
+nothing to do takes no longer than it would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+
+from dynalab.config.places import outputs_root
+from dynalab.core.errors import DynalabError
+from dynalab.core.machine import cores
+from dynalab.launch.process import spawn
+from dynalab.store.paths import OutputPaths
+
+# As `compute.exact` has it, unless there is a word about it.
+_THREADS = 1
+_ABOUT = ("launcher", "compute.threads", "compute.exact")
+_begun: list[subprocess.Popen[str]] = []
+
+
+@contextlib.contextmanager
+def beginning() -> Iterator[None]:
+    """Have a worker begin, for `worker` to take while the block lasts; one that was not taken is ended."""
+    _begun.append(spawn(_THREADS))
+    try:
+        yield
+    finally:
+        _end()
+
+
+def worker(threads: int) -> subprocess.Popen[str]:
+    """Start a worker for so many threads, or take the one that was begun."""
+    if threads == _THREADS and _begun and _begun[0].poll() is None:
+        return _begun.pop()
+    _end()
+    return spawn(threads)
+
+
+def _end() -> None:
+    while _begun:
+        with _begun.pop() as process:
+            process.kill()
+
+
+def is_likely(words: Sequence[str], outputs: str | None, argv: Sequence[str]) -> bool:
+    """Return whether the words of a `train` look as if a worker of one thread will be needed, and can begin beside it.
+
+    Args:
+        words: Those of its configuration.
+        outputs: Its `--outputs`.
+        argv: The whole command. The last one of the outputs folder again mostly finds all done.
+    """
+    keys = {word.lstrip("+~").partition("=")[0]: word.partition("=")[2] for word in words}
+    if cores() < 2 or any(key.startswith(_ABOUT) for key in keys):
+        return False
+    try:
+        last = json.loads(OutputPaths(outputs_root(keys.get("outputs") or outputs)).last.read_bytes())
+        return bool(last["argv"] != list(argv))
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    except DynalabError:
+        return False
