@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from ctypes import c_double, c_int64, c_void_p
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from dynalab.core.errors import DynalabError
 SOURCE = Path(__file__).with_name("em.cpp")
 MOST_STATES = 16
 
-_library: ctypes.CDLL | None = None
+# Of each thread its own: analyses may run beside each other in one process.
+_library: ContextVar[ctypes.CDLL | None] = ContextVar("library", default=None)
 
 
 class _Work(ctypes.Structure):
@@ -53,8 +55,7 @@ def library() -> Path | None:
 
 def use(made: Path | None) -> None:
     """Make iterations in a library from now on; None: in NumPy."""
-    global _library
-    _library = None
+    _library.set(None)
     if made is None:
         return
     try:
@@ -64,12 +65,13 @@ def use(made: Path | None) -> None:
     except (OSError, AttributeError):
         # Not what was compiled.
         return
-    _library = found
+    _library.set(found)
 
 
 def used() -> Path | None:
     """Return the library in use."""
-    return Path(_library._name) if _library is not None else None
+    code = _library.get()
+    return Path(code._name) if code is not None else None
 
 
 @contextmanager
@@ -90,9 +92,10 @@ def _knows(prior: Prior, n_states: int) -> bool:
 
 def iterations(frames: Frames, prior: Prior, parameters: Parameters) -> Iterations:
     """Return what makes iterations from given parameters, one such object of the same frames at a time."""
-    if _library is None or not _knows(prior, parameters.n_states):
+    code = _library.get()
+    if code is None or not _knows(prior, parameters.n_states):
         return Iterations(frames, prior, parameters)
-    return Compiled(_library, frames, prior, parameters)
+    return Compiled(code, frames, prior, parameters)
 
 
 def begin(
@@ -104,15 +107,15 @@ def begin(
     pairs: np.ndarray,
 ) -> Parameters:
     """Maximise as `iterations.m_step` does without covariances of before."""
-    n_states = posterior.shape[1]
-    if _library is not None and _knows(prior, n_states):
+    code, n_states = _library.get(), posterior.shape[1]
+    if code is not None and _knows(prior, n_states):
         arrays, work = _room(frames, prior, emission)
         arrays["posterior"][:, :n_states] = posterior
         weighted = frames.predicted(posterior)
         arrays["held"][:] = np.ones(len(weighted)) @ weighted
         arrays["starts"][:] = posterior[frames.firsts].sum(axis=0) if prior.independent else first
         arrays["pairs"][:] = pairs
-        if _library.begin(work) == 0:
+        if code.begin(work) == 0:
             return _parameters(arrays, emission)
     return m_step(frames, prior, emission, posterior, first, pairs, before=False)
 
