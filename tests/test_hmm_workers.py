@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from joblib.externals import loky
 
-from dynalab.analysis.hmm import covariances, workers
+from dynalab.analysis.hmm import compiled, covariances, workers
+from dynalab.config import compiling
 
 
 def search(name, waves):
@@ -46,6 +47,19 @@ def test_this_process_fits_beside_the_others(monkeypatch):
     # What is not this process has one thread, whatever is set here.
     threads = workers.spread(_slowly_read, ["OMP_NUM_THREADS"] * 8, [1.0] * 8, 2)
     assert set(threads) == {"7", "1"} and os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def _library_of(_):
+    time.sleep(0.1)
+    return os.getpid(), compiled.used()
+
+
+@pytest.mark.skipif(compiling.compiler() is None, reason="no C++ compiler on this machine")
+def test_other_processes_fit_in_the_code_that_this_one_fits_in():
+    for made in (compiled.library(), None):
+        with compiled.using(made):
+            who, used = zip(*workers.spread(_library_of, range(8), [1.0] * 8, 2), strict=True)
+        assert len({*who}) == 2 and {*used} == {made}
 
 
 @pytest.mark.parametrize("tasks", [[4, -1, 9], [-1, 4, 9]])
