@@ -1,5 +1,6 @@
 """The rules of eos, periods and variance one by one, against values by hand, SciPy and the definition."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -604,9 +605,18 @@ def test_half_of_the_runs_converged_is_enough():
     found = variance.analyse([crossed(times)], variance.Config(draws=100))
     assert "3 of 6 runs never converged" in found.warnings[1]
     times[0, 0] = np.nan
-    said = r"2 of 6 runs of the design converged; half of them must \(train longer, or lower convergence.threshold\)$"
-    with pytest.raises(ConfigError, match=said):
+    begin = "variance: 2 of 6 runs of the design converged (test_accuracy at least 0.9 for 1 row); half of them must ("
+    with pytest.raises(
+        ConfigError, match=f"^{re.escape(begin)}train longer, or lower convergence.threshold\\)$"
+    ):
         variance.analyse([crossed(times)], variance.Config(draws=100))
+
+
+def test_where_persistence_stands_in_the_way_it_is_named():
+    late = replace(crossed(np.full((2, 3), 2000.0)), convergence=Convergence("test_accuracy", 0.9, "up", 99))
+    said = "0 of 6 .* at least 0.9 for 99 rows.* must .convergence.persistence=1 lets 6 count; or train"
+    with pytest.raises(ConfigError, match=said):
+        variance.analyse([late], variance.Config(draws=100))
 
 
 def test_shares_are_of_what_is_above_0():

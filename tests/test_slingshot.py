@@ -7,7 +7,7 @@ from simulated_slingshots import TUNING, f1, score, slingshots
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.command import findings_of
-from dynalab.analysis.slingshot import Config, analyse
+from dynalab.analysis.slingshot import Config, analyse, show
 from dynalab.analysis.slingshot.norms import cycles
 from dynalab.analysis.slingshot.spikes import find_spikes, fitted_from, log_loss, period_of
 from dynalab.config.registry import find
@@ -173,12 +173,41 @@ def test_prefixes_too_few_rows_and_missing_columns():
     columns = {"train_loss": loss, "last_layer_norm": norm}
     assert len(one(steps, columns, settings=Config(steps=1300))[0].events) == 1
     few, findings = one(steps[:6], {name: value[:6] for name, value in columns.items()})
-    assert few.verdict == "insufficient_data" and few.events == () and findings.warnings
+    assert few.verdict == "insufficient_data" and few.events == ()
+    assert findings.warnings == (
+        f"{few.run}: fewer than 10 rows of train_loss or last_layer_norm: record with eval.every=10",
+    )
     with pytest.raises(NothingMatched, match="last_layer_norm"):
         one(steps, {"train_loss": loss})
     for key, value in (("window", 0), ("rise", -1.0), ("zero_fraction", 2.0)):
         with pytest.raises(ConfigError, match=key):
             Config(**{key: value})
+
+
+def test_of_runs_with_too_few_rows_nothing_can_be_told():
+    steps, loss, norm, _ = series()
+    columns = {"train_loss": loss, "last_layer_norm": norm}
+    short = {
+        f"s{i}": {name: np.r_[x[:6], np.full(len(x) - 6, np.nan)] for name, x in columns.items()}
+        for i in range(3)
+    }
+    groups = [Group.of(short, steps)]
+    found = analyse(groups, Config())
+    assert [run.verdict for run in found.runs] == ["insufficient_data"] * 3
+    assert found.warnings == (
+        "3 of 3 runs: fewer than 10 rows of train_loss or last_layer_norm: record with eval.every=10",
+    )
+    headline, figure, *_ = show(found, groups)
+    assert headline.text == (
+        "**Cannot tell** whether there are slingshots: 3 runs have too few rows, fewer than 10; record with "
+        "eval.every=10."
+    )
+    assert "No run has rows enough to tell; drawn is" in figure.caption
+    groups = [Group.of({**short, "s3": columns}, steps)]
+    headline = next(iter(show(analyse(groups, Config()), groups))).text
+    assert headline.startswith(
+        "**Cannot tell** in 3 of 4 runs, with too few rows. **Slingshots** in **1 of 1 run**;"
+    )
 
 
 def test_arming_waits_for_the_fit():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.core.columns import AVERAGED
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import count, number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,11 @@ class Convergence:
     threshold: float  # Level to reach.
     direction: str = "up"  # `up` (at least the threshold) or `down` (at most).
     persistence: int = 1  # Number of consecutive rows that must hold the level.
+
+    def words(self) -> str:
+        """Return what is watched, `test_accuracy at least 0.99 for 5 rows`."""
+        sign = "at least" if self.direction == "up" else "at most"
+        return f"{self.metric} {sign} {number(self.threshold)} for {count(self.persistence, 'row')}"
 
 
 @dataclass(frozen=True)

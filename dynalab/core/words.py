@@ -44,6 +44,11 @@ def count(n: int, word: str, plural: str = "") -> str:
     return f"{n:,} {word if n == 1 else plural or word + 's'}"
 
 
+def which_runs(ids: Sequence[str], total: int) -> str:
+    """Return which of some runs: a single one by its id, several by their number, `5 of 5 runs`."""
+    return ids[0] if len(ids) == 1 else f"{len(ids):,} of {count(total, 'run')}"
+
+
 def signed(value: float) -> str:
     """Return a difference in whole steps, with its sign unless it is 0."""
     return f"{value:+,.0f}" if round(value) else "0"

@@ -48,11 +48,7 @@ def path_words(states: Sequence[int]) -> str:
 
 def rule_words(findings: Findings) -> str:
     """Return what was watched in words; nothing where nothing was."""
-    rule = findings.convergence_rule
-    if rule is None:
-        return ""
-    sign = "at least" if rule.direction == "up" else "at most"
-    return f"{rule.metric} {sign} {number(rule.threshold)} for {count(rule.persistence, 'row')}"
+    return "" if findings.convergence_rule is None else findings.convergence_rule.words()
 
 
 def features(edge: Edge) -> str:

@@ -36,11 +36,11 @@ from dynalab.analysis.modes.settings import MODES, SIZES, settings
 from dynalab.analysis.modes.summary import show
 from dynalab.core.errors import NothingMatched
 from dynalab.core.modes import SAMPLED
-from dynalab.core.words import count
+from dynalab.core.words import count, which_runs
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 3
+VERSION = 4
 TITLE = "Modes of training"
 FIGURES = ("modes", "modes-against-averages", "modes-floats")
 RECORD = "snapshots.every=20"
@@ -136,10 +136,12 @@ def _warnings(
     unknown = [item for item in moving if not item.shapes.known]
     if unknown:
         tensors = count(len(unknown[0].shapes.sizes), "tensor")
-        yield f"{unknown[0].run.id}: its network is not known, so all {tensors} that were kept count as weights"
+        which = which_runs([item.run.id for item in unknown], len(moving))
+        yield f"{which}: the network is not known, so all {tensors} that were kept count as weights"
     if config.networks and (alone := [item.run.id for item in moving if item.values is None]):
         yield (
-            f"{alone[0]}: its network is not known, so no network is run: modes are not held against averages"
+            f"{which_runs(alone, len(moving))}: the network is not known, so no network is run: modes are not held "
+            "against averages"
         )
     fewer = [run for run in told.values() if config.modes and (run.modes or 0) < config.modes]
     if fewer:
@@ -168,8 +170,8 @@ def _warnings(
             )
     if uneven := [item.run.id for item in moving if _uneven(item.steps)]:
         yield (
-            f"{uneven[0]}: its snapshots are not evenly spaced, and averages are over these: snapshots.every= keeps "
-            "them evenly"
+            f"{which_runs(uneven, len(moving))}: snapshots are not evenly spaced, and averages are over these: "
+            "snapshots.every= keeps them evenly"
         )
 
 

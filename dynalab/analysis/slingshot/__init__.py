@@ -32,11 +32,11 @@ from dynalab.analysis.slingshot.spikes import (
 )
 from dynalab.core.stats import passage, quartiles
 from dynalab.core.waves import Fork
-from dynalab.core.words import count, listed, number, spoken
+from dynalab.core.words import count, listed, number, spoken, which_runs
 from dynalab.optim.rates import decay_a_step, rate_changes
 from dynalab.show.blocks import Block, Say, Span, Strip, Strips, Table, run_cell, telling
 
-VERSION = 5
+VERSION = 6
 NEEDED = ("train_loss", "last_layer_norm")
 # What each of these adds is said in `kinds`.
 TELLING = (
@@ -59,11 +59,11 @@ PAPERS = {"thilak2022": thilak2022}
 FEWEST_ROWS = 10
 # Rows this many steps apart may miss spikes, where the largest loss between them is not known.
 COARSE = 50
+DENSER = "record with eval.every=10"
 IN_WORDS = {
     "other_spikes": "spikes of another kind",
     "inflation": "inflation without a spike",
     "no_events": "no spikes",
-    "insufficient_data": "too few rows",
 }
 
 
@@ -93,10 +93,13 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
 
     groups, notes = groups_at_ends(groups, NEEDED)
     runs = []
+    doubts: dict[str, list[str]] = {}
     for run in runs_of(groups):
-        judged, doubts = judge(run, config)
+        judged, doubt = judge(run, config)
         runs.append(judged)
-        notes += doubts
+        if doubt:
+            doubts.setdefault(doubt, []).append(run.id)
+    notes += [f"{which_runs(ids, len(runs))}: {doubt}" for doubt, ids in doubts.items()]
     columns = ["run", *list(Event.__dataclass_fields__)[:6]]
     rows = [{"run": run.run, **vars(event)} for run in runs for event in run.events]
     table = pd.DataFrame(rows, columns=columns).astype(
@@ -105,15 +108,15 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     return Findings(tuple(runs), summarise(runs), None, tuple(notes), table)
 
 
-def judge(run: Run, config: Config) -> tuple[RunFindings, list[str]]:
-    """Return what is found of a run, and warnings."""
+def judge(run: Run, config: Config) -> tuple[RunFindings, str]:
+    """Return what is found of a run, and what is to be doubted about it; empty where nothing is."""
     channels = {name: series for name in NEEDS.names if (series := run.first(name)) is not None}
     missing = [name for name in TELLING if name not in channels]
     missing += [] if run.config.get("optimizer") else ["optimizer"]
     nothing = RunFindings(run=run.id, verdict="insufficient_data", missing_channels=tuple(missing))
     known = largest_loss(run)
     if known is None or min(len(channels.get(name, ())) for name in NEEDED) < FEWEST_ROWS:
-        return nothing, [f"{run.id}: fewer than {FEWEST_ROWS} rows of {' or '.join(NEEDED)}"]
+        return nothing, f"fewer than {FEWEST_ROWS} rows of {' or '.join(NEEDED)}: {DENSER}"
     last = max(float(steps[-1]) for steps in (run.grid, *(s.steps for s in channels.values())) if len(steps))
     loss, ended = until_it_ends(known, last)
     start = fitted_from(loss, channels.get("train_accuracy"))
@@ -124,17 +127,14 @@ def judge(run: Run, config: Config) -> tuple[RunFindings, list[str]]:
     without = inflation.KIND if events else "no_events"
     verdict = "slingshot" if 2 * len(slingshots) > len(spikes) else "other_spikes" if spikes else without
     if start is None:
-        return replace(judged, verdict=verdict), []
+        return replace(judged, verdict=verdict), ""
     onsets = slingshots if verdict == "slingshot" else [event.onset_step for event in spikes]
     period, spread = period_of(onsets)
     spacing = float(np.median(np.diff(loss.steps))) if len(loss) > 1 else 0.0
-    notes = []
+    doubt = ""
     if spacing > (period or np.inf) / 5 or (spacing > COARSE and "train_loss_max" not in channels):
-        notes.append(
-            f"{run.id}: a row every {spacing:g} steps is coarse for spikes that last 6 to 670: some may be missed; "
-            "record with eval.every=10"
-        )
-    return replace(judged, verdict=verdict, period_steps=period, period_cv=spread), notes
+        doubt = f"a row every {spacing:g} steps is coarse for spikes that last 6 to 670: some may be missed; {DENSER}"
+    return replace(judged, verdict=verdict, period_steps=period, period_cv=spread), doubt
 
 
 def find_events(
@@ -255,8 +255,10 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
             "decades, the norm stands still."
         )
         if len(drawn) < len(strips):
+            untold = all(run.verdict == "insufficient_data" for run in runs)
+            nothing = "No run has rows enough to tell" if untold else "No run has an event"
             caption = (
-                "**Loss and norm of the last layer.** No run has an event; drawn is that whose loss rose the most, by "
+                f"**Loss and norm of the last layer.** {nothing}; drawn is that whose loss rose the most, by "
                 f"{number(max(rises.values()))} decades."
             )
         yield Strips(
@@ -308,7 +310,12 @@ def _rise(loss: Series | None) -> float:
 def _headline(findings: Findings) -> str:
     summary = findings.summary
     rest = dict(summary.verdicts)
-    line = f"**Slingshots** in **{rest.pop('slingshot', 0):,} of {count(len(findings.runs), 'run')}**"
+    untold, total = rest.pop("insufficient_data", 0), len(findings.runs)
+    few = f"{count(untold, 'run')} {'has' if untold == 1 else 'have'} too few rows"
+    if untold == total:
+        return f"**Cannot tell** whether there are slingshots: {few}, fewer than {FEWEST_ROWS}; {DENSER}."
+    lead = f"**Cannot tell** in {untold:,} of {count(total, 'run')}, with too few rows. " if untold else ""
+    line = f"{lead}**Slingshots** in **{rest.pop('slingshot', 0):,} of {count(total - untold, 'run')}**"
     line += f", {listed([f'{IN_WORDS[verdict]} in {n:,}' for verdict, n in rest.items()])}" if rest else ""
     line += f"; the first **{passage(summary.first_onset)}**" if summary.first_onset else ""
     line += f"; some **{number(summary.period[1])}** steps apart" if summary.period else ""

@@ -6,7 +6,7 @@ For ensembles of `design=crossed`, whose runs are labelled by the seeds of their
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -93,10 +93,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     values, bounds = _grid(design, passages, config.log_time)
     unknown = int(np.isnan(values).sum())
     if unknown * 2 > values.size:
-        raise ConfigError(
-            f"variance: {values.size - unknown} of {values.size} runs of the design converged; half of them must "
-            "(train longer, or lower convergence.threshold)"
-        )
+        raise ConfigError(_too_few(trajectories, watched, values.size))
     lambdas, estimates, mean = _estimate(values, bounds, config)
     point = estimates.mean(axis=0)
     table = pd.DataFrame([vars(item) for item in passages]).astype({"step": "Int64"})
@@ -118,6 +115,22 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         convergence=passages,
         warnings=(*notes, *_warnings(design, shares, interactions, passages, trajectories)),
         table=table,
+    )
+
+
+def _too_few(trajectories: Trajectories, watched: Convergence, total: int) -> str:
+    """Return that too few runs converged, by which rule, and what would let more."""
+
+    def converged(rule: Convergence) -> int:
+        return sum(row["step"] is not None for row in watch.follow(trajectories, rule))
+
+    at_all = converged(replace(watched, persistence=1))
+    advice = f"train longer, or {'lower' if watched.direction == 'up' else 'raise'} convergence.threshold"
+    if 2 * at_all >= total and watched.persistence > 1:
+        advice = f"convergence.persistence=1 lets {at_all:,} count; or {advice}"
+    return (
+        f"variance: {converged(watched):,} of {total:,} runs of the design converged ({watched.words()}); half of "
+        f"them must ({advice})"
     )
 
 
@@ -226,12 +239,11 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield Say(_headline(known, runs), headline=True)
     rule = findings.convergence_rule
     crossed = listed([f"{count(n, 'seed')} of {name}" for name, n in findings.levels.items()])
-    sign = "at least" if rule.direction == "up" else "at most"
     unit, mean = ("in logarithm", "geometric mean") if findings.log_time else ("steps", "mean")
     yield Say(
-        f"**{runs}**: {crossed}, crossed. Convergence ({rule.metric} {sign} {number(rule.threshold)} for "
-        f"{count(rule.persistence, 'row')}) comes at step **{number(_round(findings.mean_step))}** on the {mean}, "
-        f"with a standard deviation of **{number(_round(findings.sd))}** {unit}."
+        f"**{runs}**: {crossed}, crossed. Convergence ({rule.words()}) comes at step "
+        f"**{number(_round(findings.mean_step))}** on the {mean}, with a standard deviation of "
+        f"**{number(_round(findings.sd))}** {unit}."
     )
     if groups and len(known) == len(findings.shares):
         yield _figure(findings)
