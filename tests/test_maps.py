@@ -26,9 +26,10 @@ def without_code(monkeypatch) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(("points", "units"), [(3, 7), (1, 2048), (2, 5000)])
-@pytest.mark.parametrize("odd", [False, True])
-def test_layers_are_read_as_torch_reads_them_to_the_bit(points, units, odd, monkeypatch):
+@pytest.mark.parametrize(("odd", "summed"), [(False, False), (False, True), (True, True)])
+def test_layers_are_read_as_torch_reads_them_to_the_bit(points, units, odd, summed, monkeypatch):
     torch.manual_seed(units)
+    more = torch.randn(5, points, units) if summed else None
     given = torch.randn(5, points, units) + torch.randn(units)
     if odd:
         for number, value in enumerate(ODD):
@@ -40,7 +41,7 @@ def test_layers_are_read_as_torch_reads_them_to_the_bit(points, units, odd, monk
         seen = given.clone()
         # Between the entries of other layers.
         places = [torch.full((points, units + 3), 7.0) for _ in range(3)]
-        maps.tangents(seen, *(place[:, 1:-2] for place in places))
+        maps.tangents(seen, more, *(place[:, 1:-2] for place in places))
         assert all((place[:, [0, -2, -1]] == 7).all() for place in places)
         found.append([seen, *places])
     for ours, theirs in zip(*found, strict=True):

@@ -33,6 +33,7 @@ class Fold:
 
     Attributes:
         in_sum: Whether nothing reads its value but a sum of as many entries, which may then be made in its place.
+        channels_last: Whether its maps are so in memory: kernels then put weights in that order.
     """
 
     weight: str
@@ -43,6 +44,7 @@ class Fold:
     shift: str | None
     eps: float
     in_sum: bool
+    channels_last: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ def folds_of(calls: Sequence[Call], state: State) -> dict[int, Fold]:
         if not (weight and mean and var) or "" in found:
             return None
         in_sum = len(norm.reads) == 1 and _is_sum(calls[norm.reads[0]], norm.call.made)
-        return Fold(weight, bias, mean, var, scale, shift, eps, in_sum)
+        last = (
+            read.ndim == 4
+            and not read.is_contiguous()
+            and read.is_contiguous(memory_format=torch.channels_last)
+        )
+        return Fold(weight, bias, mean, var, scale, shift, eps, in_sum, last)
 
     products = [value for value in values if value.call.function in PRODUCTS]
     folds = {place: fold(product) for place, product in enumerate(products)}
@@ -157,5 +164,8 @@ def folded(folds: Mapping[int, Fold], state: State) -> dict[int, Folded]:
     made: dict[int, Folded] = {}
     for (place, fold), own, bias in zip(folds.items(), slope.split(sizes), level.split(sizes), strict=True):
         weight = state[fold.weight]
-        made[place] = Folded(weight * own.view(-1, *(1,) * (weight.ndim - 1)), bias, fold.in_sum)
+        kept = torch.channels_last if fold.channels_last else torch.contiguous_format
+        product = torch.empty_like(weight, memory_format=kept)
+        torch.mul(weight, own.view(-1, *(1,) * (weight.ndim - 1)), out=product)
+        made[place] = Folded(product, bias, fold.in_sum)
     return made

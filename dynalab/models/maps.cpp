@@ -12,25 +12,31 @@ static inline float smaller(float a, float b) { return (b < a) | (b != b) ? b : 
 // So many entries of a point stay in the first cache, with their extremes.
 constexpr Size BLOCK = 2048;
 
-// Of maps (offsets, points, units), the points' own first: their values, how far the largest and the smallest of all
-// are from them, to (points, units) with rows `row` apart; the maps become what the tangents of ReLU there make of them.
-extern "C" void tangents(float *maps, Size offsets, Size points, Size units, Size row, float *here, float *up,
-                         float *down) {
+// Of maps (offsets, points, units), the points' own first, and what is added to them, or null: their values, how far the
+// largest and the smallest of all are from them, to (points, units) with rows `row` apart; the maps become what the
+// tangents of ReLU there make of them.
+extern "C" void tangents(float *maps, const float *more, Size offsets, Size points, Size units, Size row, float *here,
+                         float *up, float *down) {
   float high[BLOCK], low[BLOCK], slope[BLOCK];
   for (Size point = 0; point < points; point++)
     for (Size first = 0; first < units; first += BLOCK) {
       const Size count = units - first < BLOCK ? units - first : BLOCK, to = point * row + first;
-      float *at = maps + point * units + first;
-      for (Size i = 0; i < count; i++) {
-        here[to + i] = high[i] = low[i] = at[i];
-        slope[i] = at[i] > 0 ? 1.0f : 0.0f;
-      }
-      for (Size offset = 0; offset < offsets; offset++, at += points * units)
+      for (Size offset = 0; offset < offsets; offset++) {
+        const Size from = (offset * points + point) * units + first;
+        float *at = maps + from;
+        if (more)
+          for (Size i = 0; i < count; i++) at[i] += more[from + i];
+        if (!offset)
+          for (Size i = 0; i < count; i++) {
+            here[to + i] = high[i] = low[i] = at[i];
+            slope[i] = at[i] > 0 ? 1.0f : 0.0f;
+          }
         for (Size i = 0; i < count; i++) {
           high[i] = larger(high[i], at[i]);
           low[i] = smaller(low[i], at[i]);
           at[i] *= slope[i];
         }
+      }
       for (Size i = 0; i < count; i++) {
         up[to + i] = high[i] - here[to + i];
         down[to + i] = low[i] - here[to + i];

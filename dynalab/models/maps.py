@@ -26,7 +26,7 @@ def library() -> ctypes.CDLL | None:
     """Return the code for this machine, compiled where it is not kept yet; None where that cannot be."""
     try:
         code = ctypes.CDLL(str(compiling.library(SOURCE)))
-        code.tangents.argtypes = [c_void_p, *[c_int64] * 4, *[c_void_p] * 3]
+        code.tangents.argtypes = [c_void_p, c_void_p, *[c_int64] * 4, *[c_void_p] * 3]
         code.nearer.argtypes = [
             *[c_void_p] * 3,
             c_int64,
@@ -49,21 +49,24 @@ def _known(*tensors: Tensor) -> ctypes.CDLL | None:
     return library() if plain else None
 
 
-def tangents(maps: Tensor, here: Tensor, up: Tensor, down: Tensor) -> None:
+def tangents(maps: Tensor, more: Tensor | None, here: Tensor, up: Tensor, down: Tensor) -> None:
     """Read the arguments of a layer of ReLU, (n, B, units), which become those of its tangents at the first of n.
 
     Args:
         maps: At B points, and at n - 1 offsets from each.
+        more: What is added to them, likewise, in the same order of memory.
         here: Becomes the arguments at the points, (B, units), its entries of a point in a row.
         up: Becomes how far the largest of n is above these, likewise.
         down: Becomes how far the smallest is above them, likewise.
     """
     code = _known(maps, here) if maps.is_contiguous() else None
     if code is not None:
-        code.tangents(
-            maps.data_ptr(), *maps.shape, here.stride(0), here.data_ptr(), up.data_ptr(), down.data_ptr()
-        )
+        added = None if more is None else more.data_ptr()
+        places = (it.data_ptr() for it in (here, up, down))
+        code.tangents(maps.data_ptr(), added, *maps.shape, here.stride(0), *places)
         return
+    if more is not None:
+        maps.add_(more)
     at_points = maps[0]
     here.copy_(at_points)
     torch.sub(maps.amax(0), at_points, out=up)

@@ -190,8 +190,10 @@ class Units:
                 return call.tangent
             spread = layer.apart(call.argument, 1 + len(directions))
             if call.function is torch.relu and call.in_place and spread.shape[1:] == here.shape:
-                tangents(spread, here, up, down)
+                more = layer.apart(call.more.pop(), 1 + len(directions)) if call.more else None
+                tangents(spread, more, here, up, down)
                 return lambda: call.argument
+            call.fill()
             at_points = spread[0]
             here.copy_(at_points.flatten(1))
             _extremes(spread, up, down)
@@ -357,17 +359,21 @@ class _Call:
         argument: Its argument.
         in_place: Whether its value goes there.
         sums: What the argument is the sums of, where they are not made.
+        more: What is to be added to the argument, of its shape and in its order of memory.
     """
 
     function: Function
     argument: Tensor
     in_place: bool
     sums: Sums | None
+    more: list[Tensor]
 
     def fill(self) -> None:
         """Make what is not made of the argument."""
         if self.sums is not None:
             self.sums.fill()
+        while self.more:
+            self.argument.add_(self.more.pop())
 
     def plain(self) -> Tensor:
         """Return the function's value."""
@@ -392,6 +398,8 @@ class _Watch(TorchFunctionMode):
         # The value of a product that has its batch norm in it, until that is called; and one that a sum may overwrite.
         self._folded: Tensor | None = None
         self._in_sum: list[Tensor] = []
+        # Such a value and what is to be added to it, until anything but a unit of the sum is called.
+        self._late: tuple[Tensor, Tensor] | None = None
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -401,6 +409,12 @@ class _Watch(TorchFunctionMode):
     def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Return what a function makes of its arguments, or what stands for that."""
         function = func if getattr(func, "is_unit", False) else UNITS.get(func)
+        late, self._late = self._late, None
+        more = []
+        if late is not None and function is not None and args and args[0] is late[0]:
+            more.append(late[1])
+        elif late is not None:
+            late[0].add_(late[1])
         if func in PRODUCTS:
             return self._product(func, args, kwargs)
         if function is None:
@@ -418,7 +432,7 @@ class _Watch(TorchFunctionMode):
         sums = next((sums for sums in self._sums if sums.tensor is argument and sums.is_blank), None)
         if sums is None:
             self._fill(args, kwargs, argument)
-        value = self._look(place, _Call(own, argument, in_place, sums))
+        value = self._look(place, _Call(own, argument, in_place, sums, more))
         return argument.copy_(value) if in_place and value is not argument else value
 
     def _product(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -442,7 +456,15 @@ class _Watch(TorchFunctionMode):
         for place, value in enumerate(self._in_sum):
             if args[0] is value or (args[1:] and args[1] is value):
                 del self._in_sum[place]
-                return value.add_(args[1] if args[0] is value else args[0])
+                other = args[1] if args[0] is value else args[0]
+                if (
+                    isinstance(other, Tensor)
+                    and other.stride() == value.stride()
+                    and other.shape == value.shape
+                ):
+                    self._late = value, other
+                    return value
+                return value.add_(other)
         return func(*args, **kwargs)
 
     def _fill(self, args: Sequence[Any], kwargs: Mapping[str, Any], *more: Tensor) -> None:
