@@ -51,8 +51,8 @@ def export_runs(
 ) -> int:
     """Write the rows of runs to one file.
 
-    They are those of the runs that are named or match, or else of the last ones (@last). Its columns are run, seed, step
-    and every metric of the evaluation grid.
+    They are those of the runs that are named or match, or else of the last ones (@last). Its columns are run, seed,
+    step and every metric of the evaluation grid.
 
     \b
     dynalab runs export --to runs.csv                       # the last training
