@@ -11,13 +11,13 @@ from nulls.compare import groups, steps
 from scipy import stats
 
 from dynalab.analysis import compare
-from dynalab.analysis.base import Convergence
+from dynalab.analysis.base import Convergence, Group
 from dynalab.analysis.compare import needed, tails
 from dynalab.analysis.compare import pairs as tests
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.medians import median_interval
-from dynalab.analysis.compare.samples import Times, Values
+from dynalab.analysis.compare.samples import Times, Values, finals
 from dynalab.analysis.compare.sentences import sentence
 from dynalab.analysis.compare.settings import comparable
 from dynalab.config.settings import labels, swept
@@ -472,6 +472,58 @@ def test_runs_that_diverge_never_arrive_and_have_no_last_value():
     assert by_id[made[1].id].diverged == 4 and by_id[made[1].id].landmarks["generalised_step"].reached == 2
     assert len(by_id[made[1].id].final["test_accuracy"].values) == 2
     assert any("diverged" in line for line in result.warnings)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_runs_that_are_lost_count_as_the_worst(sign):
+    """By ranks, of which those of lost runs are last: as scipy does with a value that is worse than all."""
+    one = Values(tuple("abcde"), sign * np.array([1.0, 3.0, 4.0, 6.0, 7.0]))
+    other = Values(tuple("fghi"), sign * np.array([2.0, 8.0, 9.0, 10.0]), 2)
+    gap = tests.between_values(one, other, sign=sign)
+    ranks = stats.rankdata([1, 3, 4, 6, 7, 2, 8, 9, 10, 99, 99])
+    sums = np.array([ranks[[*places]].sum() for places in itertools.combinations(range(11), 6)])
+    assert gap.p == pytest.approx(np.mean(np.abs(sums - 36) >= abs(ranks[5:].sum() - 36) - 1e-9))
+    # The median of all differences, those with a lost run as the largest; an interval is open to their side.
+    every = np.sort(np.subtract.outer([2, 8, 9, 10, np.inf, np.inf], [1, 3, 4, 6, 7]).ravel())
+    assert gap.estimate == pytest.approx(sign * np.median(every)) and gap.runs == (5, 6)
+    assert gap.interval[sign == 1] is None and gap.interval[sign == -1] is not None
+    turned = tests.between_values(other, one, sign=sign)
+    assert turned.p == pytest.approx(gap.p) and turned.estimate == -gap.estimate
+    # However good the others are: two of five, and three that are lost.
+    few = Values(tuple("fg"), sign * np.array([0.0, 0.1]), 3)
+    assert tests.between_values(one, few, sign=sign).p > 0.3
+    measure = Measure("it", [few, one], sign)
+    assert compare.ranked(measure) == ([1, 0], 1)
+    # Which way is worse is not known: nothing is told.
+    assert tests.between_values(one, other).p == 1 == tests.between_values(few, few, sign=sign).p
+    assert tests.between_values(Values((), np.empty(0), 5), one, sign=sign).p == pytest.approx(2 / 252)
+    assert tests.between_values(Values((), np.empty(0), 5), Values((), np.empty(0), 5), sign=sign).p == 1
+
+
+def test_a_setting_whose_runs_diverged_is_not_judged_by_the_others():
+    made = groups(0, n=6, last=3000, delays=(0.5, 0.5))
+    lost = [
+        replace(run, status="diverged", diverged_step=2000, series={}) if i < 5 else run
+        for i, run in enumerate(made[1].runs)
+    ]
+    result = found([made[0], replace(made[1], runs=tuple(lost))])
+    whole, part = (result.settings[place].final["test_accuracy"] for place in (0, 1))
+    assert (whole.lost, part.lost, len(part.values), part.median) == (0, 5, 1, None)
+    assert whole.median == pytest.approx(np.sort(whole.values)[3])
+    text = sentence(result, "test_accuracy")
+    assert text.startswith("**decay 0.1** has the best test accuracy (median **0.9")
+    assert "; decay 0.2 is worse (p = 0.0" in text
+    assert text.endswith("; 5 of 6 runs with **decay 0.2** diverged and count as the worst.")
+    lines = "\n".join(terminal.lines(compare.show(result, ())))
+    assert ", 1 of 6" in lines and "None" not in lines and "nan" not in lines
+    # A last value that is infinite is none either, and an effect of survivors is none of the key.
+    values = np.array([1.0, np.inf, np.nan])
+    one = Group.of({"s0": {"x": values}, "s1": {"x": values[[0, 0, 0]]}}, np.arange(3))
+    ended = finals(one, "x", None)
+    assert (ended.lost, ended.labels) == (1, ("s1",))
+    keys = [{"lr": lr, "decay": decay} for lr in (1, 2) for decay in (3, 4)]
+    of = [Values(tuple("abc"), np.arange(3.0) + np.sqrt(i), int(i == 2)) for i in range(4)]
+    assert effects("x", of, keys) == []
 
 
 def test_metrics_are_read_at_the_last_step_that_all_reached():

@@ -477,11 +477,13 @@ def values_of(kind: str, n: int, m: int, seed: int) -> Errors:
     from dynalab.core.means import mean_interval
 
     one, other = values(kind, n, m, seed)
-    gap = between_values(one, other)
+    gap = between_values(one, other, sign=1)
+    # With lost runs it is of ranks, and where both ends are open it says so and does not err, as of steps.
+    between = [_misses(gap.interval, 0.0)] if one.lost or other.lost else _printed(gap.interval, 0.0)
     ratio = {"settings, means: interval of the ratio": _printed(gap.ratio_interval, 1.0)}
     return {
         "settings, means: p": [gap.p < 0.05],
-        "settings, means: interval of the difference": _printed(gap.interval, 0.0),
+        "settings, means: interval of the difference": between,
         "a setting's mean: interval": _printed(mean_interval(one.values), 5.0),
         # Zou and Donner's is of means that are far from 0.
         **(ratio if "end" in kind else {}),

@@ -16,7 +16,7 @@ SPACING = 10
 # Kinds of last values.
 VALUES = (
     *("normal", "skewed", "unequal", "seeds alike", "half at an end", "half at an end, ties"),
-    "the second half at an end",
+    *("the second half at an end", "a third diverge"),
 )
 MEDIAN = 1000.0
 WIDTH = 0.3
@@ -64,7 +64,10 @@ def values(kind: str, n: int, m: int, seed: int) -> tuple[Values, Values]:
             away = np.sum(spacing * ndtr(-places)) if spacing else 1 / np.sqrt(2 * np.pi)
             own = away - np.maximum(own, 0)
         first = 0 if kind == "seeds alike" or not made else n
-        made.append(Values(tuple(f"s{first + i:04d}" for i in range(size)), 5 + both[:size] + own))
+        found = 5 + both[:size] + own
+        kept = rng.random(size) > 1 / 3 if kind.endswith("diverge") else np.ones(size, bool)
+        labels = tuple(f"s{first + i:04d}" for i in np.flatnonzero(kept))
+        made.append(Values(labels, found[kept], int(size - kept.sum())))
     return made[0], made[1]
 
 

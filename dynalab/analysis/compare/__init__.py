@@ -21,6 +21,7 @@ from dynalab.analysis.compare.measures import (
     end_of,
     landmarks,
     median,
+    median_of,
     metrics,
     ranked,
     reached,
@@ -152,7 +153,7 @@ def _pairs(
     sample: Measure, groups: Sequence[Group], compared: Sequence[tuple[int, int]], margin: float | None
 ) -> list[Pair]:
     """Compare the settings by one landmark or metric."""
-    gaps = [_gap(sample.of[a], sample.of[b], len(compared)) for a, b in compared]
+    gaps = [_gap(sample.of[a], sample.of[b], len(compared), sample.sign) for a, b in compared]
     adjusted = holm([gap.p for gap in gaps])
     found = []
     for (a, b), gap, p in zip(compared, gaps, adjusted, strict=True):
@@ -175,17 +176,17 @@ def _pairs(
         if margin is not None and _within(pair, margin):
             pair = replace(pair, verdict="equivalent")
         elif p > LEVEL:
-            reason = _reason(pair, gap.least_p, len(gaps), sample.of[a], sample.of[b])
+            reason = _reason(pair, gap.least_p, len(gaps), sample, (a, b))
             pair = replace(pair, verdict="cannot_tell", reason=reason)
         found.append(pair)
     return found
 
 
-def _gap(one: Times | Values, other: Times | Values, n_pairs: int) -> Gap:
+def _gap(one: Times | Values, other: Times | Values, n_pairs: int, sign: int | None) -> Gap:
     if isinstance(one, Times) and isinstance(other, Times):
         return between_times(one, other, n_pairs)
     assert isinstance(one, Values) and isinstance(other, Values)
-    return between_values(one, other, n_pairs)
+    return between_values(one, other, n_pairs, sign)
 
 
 def _within(pair: Pair, margin: float) -> bool:
@@ -196,9 +197,15 @@ def _within(pair: Pair, margin: float) -> bool:
     return low is not None and high is not None and least <= low and high <= most
 
 
-def _reason(pair: Pair, least_p: float, n_pairs: int, one: Times | Values, other: Times | Values) -> str:
+def _reason(pair: Pair, least_p: float, n_pairs: int, sample: Measure, places: tuple[int, int]) -> str:
     """Return why a pair cannot be told apart."""
     n, m = pair.runs
+    one, other = (sample.of[place] for place in places)
+    lost = sum(item.lost for item in (one, other) if isinstance(item, Values))
+    if lost == n + m:
+        return "all runs diverged"
+    if lost and not sample.sign:
+        return f"{lost} of {count(n + m, 'run')} diverged, and whether less or more is better is not known"
     if min(n, m) < 2:
         return f"{n} and {count(m, 'run')} with a value"
     if isinstance(one, Times) and isinstance(other, Times) and not (one.reached or other.reached):
@@ -231,7 +238,9 @@ def _setting(
             interval = mean_interval(item.values)
             if sample.name.endswith("accuracy"):
                 interval = _clipped(interval)
-            ends[sample.name] = Final(mean, interval, tuple(map(float, item.values)))
+            some_lost = any(isinstance(one, Values) and one.lost for one in sample.of)
+            middle = median_of(item, sample.sign) if some_lost and sample.sign else None
+            ends[sample.name] = Final(mean, interval, tuple(map(float, item.values)), item.lost, middle)
     diverged = sum(run.diverged_step is not None for run in group.runs)
     return Setting(group.id, names[place], dict(keys[place]), len(group.runs), diverged, landmarks, ends)
 
@@ -301,7 +310,9 @@ def _warnings(groups: Sequence[Group], samples: Sequence[Measure]) -> list[str]:
     lines = []
     diverged = {group.id: sum(run.diverged_step is not None for run in group.runs) for group in groups}
     if some := [f"{n} of {name}" for name, n in diverged.items() if n]:
-        lines.append(f"runs that diverged never reach a landmark and have no last value: {listed(some)}")
+        lines.append(
+            f"runs that diverged never reach a landmark and count as the worst of all last values: {listed(some)}"
+        )
     lengths = sorted(
         {max((int(run.grid[-1]) for run in group.runs if len(run.grid)), default=0) for group in groups}
     )

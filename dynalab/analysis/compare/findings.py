@@ -24,9 +24,12 @@ class Landmark:
 class Final:
     """Where a metric of a setting ended."""
 
-    mean: float | None  # over the runs that did not diverge
+    mean: float | None  # over the runs that have one
     interval: Bounds  # 95% interval of it; null where half of the runs have the lowest or highest value
     values: tuple[float, ...]  # of these runs
+    lost: int = 0  # how many runs have none, for they diverged or it is infinite
+    # Over all runs, those that are lost as the worst; null where it falls among these, or no setting lost one
+    median: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,14 @@ class Pair:
     a: str  # id of the first ensemble
     b: str  # id of the second
     of: str  # the landmark or metric
-    estimate: float | None  # by how many steps b is later, or by how much its mean is higher
+    # by how many steps b is later, or by how much its mean is higher; where runs were lost the shift of all values
+    estimate: float | None
     # 95% interval of it; of means null where half of a setting's runs have its lowest or highest value
     interval: Bounds
     ratio: float | None  # how many times as late, or as high
     ratio_interval: Bounds  # 95% interval of it
-    p: float  # by permutation: Gehan's test of steps, Welch's of means
+    # by permutation: Gehan's test of steps, Welch's of means; of a metric that runs have lost Gehan's, these last
+    p: float
     p_adjusted: float  # with the other pairs of this landmark or metric (Holm)
     log_rank_p: float | None  # of steps: the log-rank test, by permutation
     paired: bool  # whether runs of the same seed were compared

@@ -14,6 +14,7 @@ from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
 from dynalab.core.errors import ConfigError
 from dynalab.core.means import ROUNDING
 from dynalab.core.runs import Group
+from dynalab.core.stats import quantile as first_by
 from dynalab.core.survival import quantile
 from dynalab.core.words import listed
 
@@ -132,21 +133,29 @@ def reached(sample: Measure) -> bool:
 def ranked(sample: Measure) -> tuple[list[int], int]:
     """Return the places of the settings, the best first, and how many are first alike.
 
-    They are ranked by median, then by how many reached; or by mean.
+    They are ranked by median, then by how many reached; or by mean. Where runs were lost that is not of all runs:
+    settings are ranked by median, then by how many were lost, then by mean.
     """
+    lost = any(isinstance(item, Values) and item.lost for item in sample.of)
 
-    def score(place: int) -> tuple[float, float]:
+    def score(place: int) -> tuple[float, ...]:
         item = sample.of[place]
         if isinstance(item, Times):
             middle = median(item)
             return (math.inf if middle is None else middle), -item.reached / max(len(item.steps), 1)
-        return (float(item.values.mean()) * (sample.sign or 1) if len(item.values) else math.inf), 0.0
+        sign = sample.sign or 1
+        mean = float(item.values.mean()) * sign if len(item.values) else math.inf
+        if not lost:
+            return (mean,)
+        middle = median_of(item, sign)
+        n = max(len(item.values) + item.lost, 1)
+        return (math.inf if middle is None else middle * sign), item.lost / n, mean
 
     scores = [score(place) for place in range(len(sample.of))]
     order = sorted(range(len(scores)), key=scores.__getitem__)
     first = scores[order[0]]
     alike = sum(
-        own[1] == first[1] and (own[0] == first[0] or abs(own[0] - first[0]) <= ROUNDING * abs(first[0]))
+        all(a == b or abs(a - b) <= ROUNDING * abs(b) for a, b in zip(own, first, strict=True))
         for own in scores
     )
     # Those that are first alike stand in the order of the settings, not of their rounding.
@@ -156,6 +165,15 @@ def ranked(sample: Measure) -> tuple[list[int], int]:
 def median(item: Times) -> float | None:
     """Return the median step at which runs reached a landmark; None where fewer than half did."""
     return quantile(*item.until(math.inf), 0.5)
+
+
+def median_of(item: Values, sign: int) -> float | None:
+    """Return the median of a metric over all runs, those that are lost as the worst; None where it falls among these.
+
+    Of an even number of runs it is the better of both in the middle. `sign` is 1 where less is better.
+    """
+    middle = first_by([*(sign * item.values), *[None] * item.lost], 0.5)
+    return None if middle is None else sign * middle
 
 
 def end_of(item: Times) -> float:

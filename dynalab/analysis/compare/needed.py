@@ -46,6 +46,8 @@ def needed_runs(
 
 def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int) -> int | None:
     one, other = sample.of[a], sample.of[b]
+    if any(isinstance(item, Values) and item.lost for item in (one, other)):
+        return None
     if seeds := paired_labels(one, other, n_pairs):
         one, other = one.of(seeds), other.of(seeds)
     level = LEVEL / n_pairs

@@ -99,13 +99,18 @@ def _log_rank_scores(time: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return np.asarray(expected - observed)
 
 
-def between_values(one: Values, other: Values, n_pairs: int = 1) -> Gap:
+def between_values(one: Values, other: Values, n_pairs: int = 1, sign: int | None = None) -> Gap:
     """Compare the means of a metric over the runs of two settings.
 
     Welch's t statistic by permutation (Janssen, 1997: right for unequal variances too), and Welch's interval; of runs
     of the same seed that of the mean of their differences. The ratio is that of the means where all values are
     positive, its interval from those of the two (Zou and Donner, 2008).
+
+    Where runs are lost the others are no sample of all: these count as worse than any value, by `sign` (1: less is
+    better), and ranks are compared instead (Lachin, 1999), as those of steps are. Nothing is told without a sign.
     """
+    if one.lost or other.lost:
+        return _with_lost(one, other, sign)
     seeds = paired_labels(one, other, n_pairs)
     one, other = (one.of(seeds), other.of(seeds)) if seeds else (one, other)
     x, y = one.values, other.values
@@ -119,6 +124,26 @@ def between_values(one: Values, other: Values, n_pairs: int = 1) -> Gap:
     return Gap(
         estimate, interval, ratio, ratio_interval, test.p_of_means(x, y), test.least_p, bool(seeds), (n, m)
     )
+
+
+def _with_lost(one: Values, other: Values, sign: int | None) -> Gap:
+    """Compare a metric by ranks, the runs that are lost last; a shift beyond all differences of values is open."""
+    n, m = (len(item.values) + item.lost for item in (one, other))
+    known = np.concatenate([one.values, other.values])
+    if sign is None or min(n, m) < 2 or not len(known):
+        return Gap(None, OPEN, None, OPEN, 1.0, 1.0, False, (n, m))
+    span = float(np.ptp(known) or np.abs(known).max() or 1.0)
+    worst = float((sign * known).max()) + 4 * span
+    time = np.concatenate(
+        [part for item in (one, other) for part in (sign * item.values, np.full(item.lost, worst))]
+    )
+    observed, test = time < worst, Splits(n, m)
+    p, critical = test.p_and_critical(gehan_scores(time, observed))
+    estimate, ends = _shift(time, observed, test, critical)
+    estimate, low, high = (
+        None if end is None or abs(end) > span else sign * end for end in (estimate, *ends[::sign])
+    )
+    return Gap(estimate, (low, high), None, OPEN, p, test.least_p, False, (n, m))
 
 
 def paired_labels(one: Times | Values, other: Times | Values, n_pairs: int = 1) -> list[str]:

@@ -52,10 +52,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Values:
-    """A metric of every run, shape (n,), at one step."""
+    """A metric of every run, shape (n,), at one step; `lost` more have none, for they diverged or it is infinite."""
 
     labels: tuple[str, ...]
     values: np.ndarray
+    lost: int = 0
     is_metric: ClassVar[bool] = True
 
     def of(self, labels: Sequence[str]) -> Values:
@@ -93,16 +94,18 @@ def finals(group: Group, metric: str, at: int | None) -> Values:
 
     Of a run without a row there it is that of the last row before.
     """
-    runs, values = [], []
+    runs, values, lost = [], [], 0
     for run in group.runs:
         series = run.first(metric)
-        if run.diverged_step is not None or series is None:
-            continue
-        before = series.values if at is None else series.values[series.steps <= at]
-        if len(before) and math.isfinite(before[-1]):
-            runs.append(run)
-            values.append(float(before[-1]))
-    return Values(_labels(runs), np.array(values))
+        if run.diverged_step is not None:
+            lost += 1
+        elif series is not None:
+            before = series.values if at is None else series.values[series.steps <= at]
+            lost += bool(len(before)) and not math.isfinite(before[-1])
+            if len(before) and math.isfinite(before[-1]):
+                runs.append(run)
+                values.append(float(before[-1]))
+    return Values(_labels(runs), np.array(values), lost)
 
 
 def shared(one: Times | Values, other: Times | Values) -> list[str]:

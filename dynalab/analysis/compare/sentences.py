@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynalab.analysis.compare.findings import Findings, Pair, Setting
+from dynalab.analysis.compare.findings import Final, Findings, Pair, Setting
 from dynalab.analysis.compare.measures import repeats
 from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.core.means import Bounds
@@ -102,7 +102,11 @@ def _lead(pair: Pair, other: Setting, name: str, best: Sequence[str]) -> Number:
     if pair.estimate is None:
         reached = f"{other.landmarks[name].reached} of {count(other.runs, 'run')}, " if landmark else ""
         never = landmark and not other.landmarks[name].reached
-        return Number("never" if never else "later", f"{other.label}, the next", f"{reached}{p}")
+        return Number(
+            "never" if never else "later" if landmark else "worse",
+            f"{other.label}, the next",
+            f"{reached}{p}",
+        )
     size, word, interval = _distance(pair, best, landmark)
     return Number(f"{size} {word}", f"{other.label}, the next", f"95%{interval}, {p}")
 
@@ -156,7 +160,7 @@ def sentence(findings: Findings, name: str) -> str:
         differ = sum(pair.verdict == "differ" for pair in pairs)
         reasons = {pair.reason for pair in pairs}
         why = next(iter(reasons)) if len(reasons) == 1 else f"{differ} of {count(len(pairs), 'pair')} differ"
-        return f"which setting {what} cannot be told: {why}."
+        return f"which setting {what} cannot be told: {why}{_lost(findings, name)}."
     several = len(best) > 1
     if several:
         what = f"{WORDS[name].removesuffix('s')} first" if landmark else f"have the best {metric(name)}"
@@ -172,7 +176,14 @@ def sentence(findings: Findings, name: str) -> str:
         text += f"; no run with {labels} does (p {p_equals(p)})"
     elif nearest := _nearest(findings, name):
         text += f"; {settings[_other(nearest, best)].label} is {_gap(nearest, best, landmark)}"
-    return f"{text}."
+    return f"{text}{_lost(findings, name)}."
+
+
+def _lost(findings: Findings, name: str) -> str:
+    """Return in which settings runs have no last value of a metric, and how they count; empty where there is none."""
+    some = [(one, one.final[name].lost) for one in findings.settings if name in one.final]
+    said = [f"{n} of {count(one.runs, 'run')} with **{one.label}**" for one, n in some if n]
+    return f"; {listed(said, 4)} diverged and count as the worst" if said else ""
 
 
 def _behind(setting: Setting, best: Setting, name: str) -> tuple[float, int]:
@@ -182,8 +193,13 @@ def _behind(setting: Setting, best: Setting, name: str) -> tuple[float, int]:
         if item.median_step is None or first is None:
             return float("inf"), -item.reached
         return abs(item.median_step - first), -item.reached
-    mean, top = setting.final[name].mean, best.final[name].mean
+    mean, top = (_middle(item.final[name]) for item in (setting, best))
     return float("inf") if mean is None or top is None else abs(mean - top), 0
+
+
+def _middle(item: Final) -> float | None:
+    """Return what settings are ranked by: the mean, or the median where that of a setting is known."""
+    return item.mean if item.median is None and not item.lost else item.median
 
 
 def _other(pair: Pair, best: Sequence[str]) -> str:
@@ -194,7 +210,7 @@ def _gap(pair: Pair, best: Sequence[str], landmark: bool) -> str:
     """Return by how much the other setting of a pair is behind the leader."""
     p = f"p {p_equals(pair.p_adjusted)}"
     if pair.estimate is None:
-        return f"later, by how much is not known ({p})"
+        return f"{'later, by how much is not known' if landmark else 'worse'} ({p})"
     size, word, interval = _distance(pair, best, landmark)
     return f"{size} {word}{interval}, {p}" if landmark else f"{word} by {size}{interval}, {p}"
 
@@ -230,6 +246,8 @@ def _value(settings: Sequence[Setting], name: str) -> str:
         step = f"median step **{number(item.median_step)}**{brackets(*item.interval) if alone else ''}"
         return f"{step}, {n}" if n else step
     final = first.final[name]
+    if final.lost or final.median is not None:
+        return f"median **{number(None if final.median is None else digits(final.median))}**"
     interval = brackets(*final.interval) if alone else ""
     return f"mean **{number(None if final.mean is None else digits(final.mean))}**{interval}"
 

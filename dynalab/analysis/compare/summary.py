@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dynalab.analysis.compare import figures
-from dynalab.analysis.compare.findings import Findings, Landmark
+from dynalab.analysis.compare.findings import Final, Findings, Landmark
 from dynalab.analysis.compare.sentences import (
     WORDS,
     brackets,
@@ -65,12 +65,20 @@ def _settings(findings: Findings) -> Table:
     rows: list[list[object]] = []
     for setting in findings.settings:
         landmarks = [_reached(setting.landmarks[name], setting.runs) for name in shown]
-        ends = [_cell(final.mean, final.interval) for final in setting.final.values()]
+        ends = [_ended(final, setting.runs) for final in setting.final.values()]
         name = Cell(setting.label, setting=setting.ensemble)
         rows.append([name, *landmarks, *ends, setting.ensemble])
     where = "" if findings.at_step is None else f", means of metrics at step {findings.at_step:,}"
     caption = f"Settings, the best first by {metric(findings.main)}: median steps and of how many runs{where}"
     return Table(header, rows, f"{caption}; with 95% intervals")
+
+
+def _ended(final: Final, runs: int) -> Cell | None:
+    """Return the mean of a metric with its interval, and of how many runs of all where some have none."""
+    cell, n = _cell(final.mean, final.interval), len(final.values)
+    if n == runs:
+        return cell
+    return Cell(final.mean, f"{cell.text}, {n} of {runs}" if cell else f"0 of {runs}")
 
 
 def _reached(item: Landmark, runs: int) -> Cell:
