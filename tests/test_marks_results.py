@@ -301,12 +301,33 @@ def test_selection_marks_what_was_chosen_and_what_did_not_converge() -> None:
 def test_selection_without_errors_has_no_line_to_be_reached() -> None:
     figure = FIGURES.model_selection([1, 2], [1.0, 2.0], [0.5, 0.25], [None, None], 1)
     (ax,) = figure.axes
-    assert levels(ax) == [1.75] and texts(ax)["best - 1 SE"].xy == (0, 1.75) and note_of(figure) == ""
+    assert levels(ax) == [1.75] and texts(ax)["best - 1 SE"].xy == (1, 1.75) and note_of(figure) == ""
     (ax,) = FIGURES.model_selection([1, 2], [1.0, 2.0], [None, None], [None, None], 1).axes
     assert levels(ax) == []
     capped = note_of(FIGURES.model_selection([1, 2], [1.0, 2.0], [0.5, 0.2], [2.0, 1.0], 2))
     assert capped == "capped: the largest number of states tried (2) was chosen, more may fit better"
     assert note_of(FIGURES.model_selection([4], [1.0], [0.1], [None], 4)) == ""
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "paired"),
+    [
+        ([5.0, 4.5, 4.2, 4.1], 1, True),
+        ([1.0, 5.5, 5.4, 5.2], 2, True),
+        ([1.0, 2.0, 3.0, 4.0], 4, True),
+        ([1.0, 2.0, 1.9, 1.9], 1, False),
+    ],
+)
+def test_the_best_and_the_chosen_are_named_apart(scores: list[float], chosen: int, paired: bool) -> None:
+    errors = [0.0] * 4 if paired else [0.5, 0.25, 0.1, 0.1]
+    figure = FIGURES.model_selection([1, 2, 3, 4], scores, errors, [None] * 4, chosen, paired=paired)
+    figure.canvas.draw()
+    best, name = (
+        text.get_window_extent()
+        for word, text in sorted(texts(figure.axes[0]).items(), reverse=True)
+        if word.startswith(("best", f"{chosen} chosen"))
+    )
+    assert not best.overlaps(name)
 
 
 # Shares of a variance

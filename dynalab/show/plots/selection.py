@@ -56,9 +56,12 @@ def model_selection(
             if np.isfinite(error[best]) and len(k) > 1:
                 least = score[best] - (0.0 if paired else error[best])
                 ax.axhline(least, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+                # On the side that is farther from the chosen K, whose name may lie on it.
+                right = 2 * chosen < k.min() + k.max()
                 ax.annotate(
-                    "best" if paired else "best - 1 SE", (0, least), (3, 2), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="left", va="bottom", fontsize=7, color=MUTED,
+                    "best" if paired else "best - 1 SE", (int(right), least), (-3 if right else 3, 3),
+                    xycoords=("axes fraction", "data"), textcoords="offset points",
+                    ha="right" if right else "left", va="bottom", fontsize=7, color=MUTED,
                 )  # fmt: skip
         else:
             _panel(ax, k, criterion, whole, chosen)
