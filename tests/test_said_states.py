@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nulls.hmm import states_of
 from report_fakes import make_ensemble, make_hmm, no_drawing, steps_of, training
 from report_reading import ARROW, DASH, Writer, altered, curve, terminal
 
 from dynalab.analysis import hmm
+from dynalab.analysis.hmm import show
 from dynalab.core import words
 from dynalab.show.plots.style import state_colours
 
@@ -160,6 +162,19 @@ def test_one_state_is_one_sentence(page: Writer, outputs: Path) -> None:
     assert "falls into state" not in shown.text and "All 4 runs go" not in shown.text
     # Nor is there a ribbon of it under the curves.
     assert "Ribbon" not in shown.text and not shown.figure("curves").axes[0].child_axes
+
+
+@pytest.mark.parametrize(
+    ("runs", "rows", "size", "few"),
+    [(5, 6, 14, "6 a run, 14 features"), (22, 6, 14, "6 a run, 14 features"), (23, 6, 14, ""), (5, 6, 2, ""),
+     (1, 26, 2, "26 a run, 2 features"), (5, 1, 1, "1 a run, 1 feature")],
+)  # fmt: skip
+def test_few_rows_for_many_features_tell_nothing_apart(runs: int, rows: int, size: int, few: str) -> None:
+    courses = [{"run": f"e/{i}", "steps": list(range(rows)), "states": [0] * rows} for i in range(runs)]
+    found = states_of(states=courses, metrics=[f"m{i}" for i in range(size)])
+    text = next(iter(show(found, ()))).text
+    advice = f"too few rows to tell phases apart ({few}): set eval.every lower or name fewer metrics."
+    assert (advice in text) == bool(few) and ("Nothing tells phases apart" in text) != bool(few)
 
 
 def test_runs_that_never_converge_are_followed_to_their_end(page: Writer, outputs: Path) -> None:
