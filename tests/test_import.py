@@ -162,6 +162,43 @@ def test_what_an_analysis_lacks_is_to_be_imported_not_trained(outputs, capsys, k
     assert f"dynalab import a table with columns named {columns}" in said and "dynalab train" not in said
 
 
+@pytest.mark.parametrize("steps", ["shared", "own"])
+def test_runs_whose_loss_ends_at_infinity_diverged(outputs, steps, monkeypatch):
+    frame = table(n_runs=3)
+    if steps == "own":
+        monkeypatch.setattr("dynalab.imports.write.MOST_GRIDS", 1)
+    # Of the first from 50 on, a last row without a value; of the second for once; of the third another metric.
+    for run, metric, rows in (
+        ("r0", "loss", frame.step >= 50),
+        ("r1", "loss", frame.step == 50),
+        ("r2", "scale", frame.step >= 50),
+    ):
+        frame.loc[(frame.run == run) & rows, metric] = np.inf
+    frame.loc[(frame.run == "r0") & (frame.step == 145), "loss"] = np.nan
+    keys = {"run": "run", "step": "step", "outputs": outputs}
+    # As it was stored before runs were asked.
+    with monkeypatch.context() as before:
+        before.setattr("dynalab.imports.runs.ImportedRun.diverged_step", lambda *_: None)
+        with pytest.warns(UserWarning):
+            assert {run.status for run in dynalab.import_runs(frame, "mine", **keys).runs} == {"done"}
+    with pytest.warns(UserWarning) as said:
+        stored = dynalab.import_runs(frame, "mine", **keys)
+    lines = [str(item.message) for item in said]
+    assert [line for line in lines if "infinite" in line] == [
+        "1 of 3 runs diverged: a loss or error is infinite from step 50 on",
+        "loss is infinite in some rows of 1 of 3 runs that did not diverge",
+        "scale is infinite in some rows of 1 of 3 runs that did not diverge",
+    ]
+    assert {run.label: (run.status, run.diverged_step) for run in stored.runs} == {
+        "r0": ("diverged", 50),
+        "r1": ("done", None),
+        "r2": ("done", None),
+    }
+    assert len(stored.trajectories().runs) == 2 and {run.attempt for run in stored.runs} == {2}
+    with pytest.warns(UserWarning):
+        assert {run.attempt for run in dynalab.import_runs(frame, "mine", **keys).runs} == {2}
+
+
 def test_names_force_and_last(outputs, tmp_path):
     frame, other = table(), table(seed=1)
     keys = {"run": "run", "step": "step", "outputs": outputs}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
+from dynalab.core.convergence import direction_of
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
 from dynalab.imports.rows import CLOCKS, Rows
@@ -49,6 +50,16 @@ class ImportedRun:
     steps: np.ndarray
     values: np.ndarray
 
+    def diverged_step(self, metrics: Sequence[str]) -> int | None:
+        """Return from which step on a loss or error is infinite up to its last value; None where none is."""
+        found = []
+        for metric, values in zip(metrics, self.values.T, strict=True):
+            known = ~np.isnan(values)
+            steps, infinite = self.steps[known], np.isinf(values[known])
+            if direction_of(metric) == "down" and len(steps) and infinite[-1]:
+                found.append(int(steps[np.flatnonzero(~infinite)[-1] + 1 if not infinite.all() else 0]))
+        return min(found, default=None)
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -84,6 +95,25 @@ class Changes:
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
+
+
+def infinite_words(imported: Imported) -> list[str]:
+    """Return which metrics of how many runs are infinite, and which of these diverged."""
+    n, metrics = count(len(imported.runs), "run"), imported.metrics
+    lost = [step for run in imported.runs if (step := run.diverged_step(metrics)) is not None]
+    span = (
+        f"step {min(lost):,}"
+        if len({*lost}) == 1
+        else f"steps {min(lost):,} to {max(lost):,}"
+        if lost
+        else ""
+    )
+    said = [f"{len(lost)} of {n} diverged: a loss or error is infinite from {span} on"] if lost else []
+    for place, metric in enumerate(metrics):
+        others = [run for run in imported.runs if run.diverged_step(metrics) is None]
+        if some := sum(bool(np.isinf(run.values[:, place]).any()) for run in others):
+            said.append(f"{metric} is infinite in some rows of {some} of {n} that did not diverge")
+    return said
 
 
 def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:

@@ -18,7 +18,7 @@ from dynalab.core.atomic import check_writable, write_json
 from dynalab.core.errors import ConfigError
 from dynalab.imports.forms import read_rows
 from dynalab.imports.rows import Form, Rows, joined, named_by_tensorboard
-from dynalab.imports.runs import Changes, Imported, runs_of
+from dynalab.imports.runs import Changes, Imported, infinite_words, runs_of
 from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.imports.write import ACCURACIES, make_ensemble, write_config, write_shards
 from dynalab.store import runfile
@@ -236,7 +236,7 @@ def _store(
     stored = [StoredEnsemble(paths) for paths in outputs.ensembles() if paths.task == IMPORTED]
     same = next((item for item in stored if item.id == digest), None)
     taken = [item for item in stored if name in item.names and item.id != digest]
-    notes, doubts = list(imported.notes), list(imported.doubts)
+    notes, doubts = list(imported.notes), [*imported.doubts, *infinite_words(imported)]
     new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
@@ -249,7 +249,11 @@ def _store(
         damaged = bool(whole.damaged) or len(kept.runs) != len(imported.runs)
         known = same.config.get("levels")
         levels = dict(order.levels) if order.levels is not None else {} if order.force else known or {}
-        new = order.force or damaged or levels != known
+        lost = {f"{digest}/{run.label}": run.diverged_step(imported.metrics) for run in imported.runs}
+        unmarked = not damaged and lost != {run.run: run.diverged_step for run in kept.runs}
+        new = order.force or damaged or levels != known or unmarked
+        if unmarked:
+            notes.append(f"{digest} is stored again: it was not told which of its runs diverged")
         if known is None:
             notes.append(f"{digest} is stored again: it was judged by levels that nobody had given")
         if damaged:

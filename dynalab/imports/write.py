@@ -111,12 +111,17 @@ def _write_shard(
     with contextlib.closing(writer):
         writer.append(steps, np.zeros(len(steps)), columns)
         mark = writer.sync()
-    summaries = [summarise(_rows(run, metrics), 0, levels, None) for run in runs]
+    lost = [run.diverged_step(metrics) for run in runs]
+    summaries = [
+        summarise(_rows(run, metrics), 0, levels, step) for run, step in zip(runs, lost, strict=True)
+    ]
     last = max(int(run.steps[-1]) for run in runs)
     stored = runfile.Shard(
         [
-            runfile.Run(run.label, run.seed, {}, "done", int(run.steps[-1]), summary)
-            for run, summary in zip(runs, summaries, strict=True)
+            runfile.Run(
+                run.label, run.seed, {}, "done" if step is None else "diverged", int(run.steps[-1]), summary
+            )
+            for run, step, summary in zip(runs, lost, summaries, strict=True)
         ],
         last,
         attempt=attempt,
