@@ -101,6 +101,7 @@ LEFT = (
     *(f"odd runs, {n} runs" for n in (5, 20, 40)),
     *(f"odd runs, 8 runs, {law}" for law in ("normal", "lognormal", "exponential", "t(4): a")),
     *(f"likelihoods of {n} runs" for n in (5, 8, 40)),
+    "likelihoods of 20 runs, each",
     *(f"likelihoods of 20 runs, {law}" for law in ("normal", "lognormal", "t(4)")),
     *(f"{shape} settings of {n} runs" for shape in ("2 x 2", "3 x 2") for n in (8, 20)),
     "2 x 2 settings of 5",

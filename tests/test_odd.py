@@ -41,6 +41,14 @@ def test_a_value_is_standardised_by_the_others():
     assert stats.kstest(drawn[::8], stats.t(6).cdf).pvalue > 0.01
 
 
+def test_what_falls_by_a_square_is_no_alarm():
+    """Runs of one law whose time constants are lognormal: likelihoods fall by the square of what they differ by."""
+    values = -(np.expm1(0.2 * np.random.default_rng(7).normal(size=(1000, 20))) ** 2)
+    alarms = np.mean([unlike(row, below=True)[1].min() * 20 < 0.05 for row in values])
+    assert alarms <= 0.07
+    assert np.mean([unlike(row)[1].min() * 20 < 0.05 for row in values[:200]]) > 0.15, "of two laws it is one"
+
+
 def test_the_law_is_the_longer_of_two():
     law = outliers._law(12, False)
     for values in (

@@ -706,6 +706,9 @@ def _statistics() -> list[Null]:
             for cut in (False, True):
                 lengths = ", cut off at lengths of their own" if cut else ""
                 found.append(Null(f"likelihoods of {n} runs, {law}{lengths}", partial(unlikely, law, cut, n)))
+        found.append(
+            Null(f"likelihoods of {n} runs, each at a pace of its own", partial(unlikely, "pace", False, n))
+        )
     for n in (5, 8, 20):
         for shape in ((2, 2), (3, 2)):
             for kind in (

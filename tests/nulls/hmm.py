@@ -139,6 +139,7 @@ def setting(
 def said(law: str, cut: bool, n: int, seed: int, rows: int = 60) -> np.ndarray:
     """Return what models without a run say of its rows, (n, T): what runs differ by is of one law, rows vary besides.
 
+    Of the law `pace` a row falls by the square of what a run's time constant, a lognormal one, is away from the median.
     Early rows say less than late ones; where runs are `cut` off they have a third of the rows or more, and NaN after
     these.
     """
@@ -146,8 +147,10 @@ def said(law: str, cut: bool, n: int, seed: int, rows: int = 60) -> np.ndarray:
 
     rng = np.random.default_rng(seed)
     # A run that the model fits badly is far below; lognormal of a width that likelihoods have.
-    own = 0.5 * rng.normal(size=n) if law == "lognormal" else drawn(law, n, rng)
-    own = np.exp(own) if law == "lognormal" else own
+    if law == "pace":
+        own = 30 * np.expm1(0.2 * rng.normal(size=n)) ** 2
+    else:
+        own = np.exp(0.5 * rng.normal(size=n)) if law == "lognormal" else drawn(law, n, rng)
     table = np.linspace(0, 30, rows) - own[:, None] + rng.normal(size=(n, rows))
     if cut:
         table[np.arange(rows) >= rng.integers(rows // 3, rows + 1, n)[:, None]] = np.nan
