@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import duckdb
 import numpy as np
+import pytest
 from nulls.hmm import convergence, passages
 
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
@@ -11,10 +15,10 @@ from dynalab.analysis.hmm.claims import spread
 from dynalab.analysis.hmm.paths import path_table
 from dynalab.cli.runs_files import _word
 from dynalab.cli.train import _generalised
-from dynalab.core.stats import benjamini_hochberg, fallen, quartiles
+from dynalab.core.stats import Spread, benjamini_hochberg, fallen, quantile, quartiles
 from dynalab.core.words import quartiles as on_the_page
 from dynalab.core.words import step_phrase
-from dynalab.store.difference import _landmark
+from dynalab.store.difference import _landmark, _middle
 
 
 def test_one_median_of_the_same_runs_everywhere():
@@ -24,21 +28,38 @@ def test_one_median_of_the_same_runs_everywhere():
     at = [np.array([0, 10, last]) for last in (1000, 1000, 1000, 1000, 120, 150)]
     (path,) = path_table([np.zeros(3, int)] * 6, at, [row["run"] for row in rows], rows)
     found = spread(passages(steps))
-    assert path.median_step == found.median == 300 and path.quartiles == found.quartiles == [
+    assert path.median_step == found.median == 350 and path.quartiles == found.quartiles == [
         200,
         None,
     ]
-    assert on_the_page(steps) == (200, 300, np.inf) and quartiles(steps) == (200, 300, None)
-    assert step_phrase(steps) == "at median step **300** [quartiles 200 to never], 4 of 6 runs"
-    assert _landmark(steps) == {"median": 300, "quartiles": [200, None], "runs": 4}
-    assert _word(_landmark(steps)) == "300 [200 to never], 4 runs" and _landmark([None]) is None
-    summaries = [{"summary": {"generalised_step": step}} for step in steps]
-    assert _generalised(summaries, 0.99) == "4 of 6, median 300"
+    assert on_the_page(steps) == (200, 350, np.inf) and quartiles(steps) == (200, 350, None)
+    assert step_phrase(steps) == "at median step **350** [quartiles 200 to never], 4 of 6 runs"
+    assert _landmark(steps) == {"median": 350, "quartiles": [200, None], "runs": 4}
+    assert _word(_landmark(steps)) == "350 [200 to never], 4 runs" and _landmark([None]) is None
+    runs = [SimpleNamespace(summary={"generalised_step": step}) for step in steps]
+    assert _generalised(runs, 0.99) == "4 of 6, median 350"
     rng = np.random.default_rng(0)
     for n in (1, 2, 7, 12):
         some = rng.integers(0, 50, n).tolist()
-        numpys = np.quantile(some, [0.25, 0.5, 0.75], method="inverted_cdf")
-        assert quartiles(some) == tuple(numpys) and set(quartiles(some)) <= set(some)
+        numpys = np.quantile(some, [0.25, 0.5, 0.75], method="averaged_inverted_cdf")
+        assert quartiles(some) == tuple(numpys) and quartiles(some)[1] == np.median(some)
+
+
+def test_medians_of_values_are_those_of_other_tools():
+    """Midway between two middle values, as pandas, NumPy and SQL have them."""
+    first, last = [3.744, 3.003, 3.21, 2.947], [0.7088, 0.1457, 0.4947, 0.05189]
+    found = [Spread.of(values) for values in (first, last)]
+    assert [one.median for one in found] == pytest.approx([3.1065, 0.3202])
+    landmarks = [float(step) for step in range(1200, 1400, 50)]
+    sql = "SELECT median(x), quantile_cont(x, 0.5) FROM (SELECT unnest($1) AS x)"
+    assert duckdb.execute(sql, [landmarks]).fetchone() == (quantile(landmarks, 0.5),) * 2 == (1275, 1275)
+    assert _middle(last) == {
+        "median": pytest.approx(0.3202),
+        "quartiles": list(found[1].quartiles),
+        "runs": 4,
+    }
+    # There is no middle between a step and one that never came.
+    assert quantile([40, 60, None, None], 0.5) == 60 and quantile([40, None, None], 0.5) is None
 
 
 def test_runs_that_fall_back_are_counted():
@@ -48,7 +69,7 @@ def test_runs_that_fall_back_are_counted():
     summaries += [{"generalised_step": None, "final": {"test_accuracy": 0.1}}, {}]
     assert fallen(summaries, "generalised_step", "test_accuracy", 0.99) == 2
     assert fallen(summaries, "generalised_step", "test_accuracy", None) == 0
-    said = _generalised([{"summary": one} for one in summaries], 0.99)
+    said = _generalised([SimpleNamespace(summary=one) for one in summaries], 0.99)
     assert said == "4 of 6, median 10, 2 below it at the end"
     runs = [
         Trajectory(f"e/{i}", np.arange(3) * 10, np.array([[0.1], [0.95], [last]]))

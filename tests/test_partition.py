@@ -383,12 +383,15 @@ def test_the_command_counts_regions_and_has_the_pictures(here) -> None:
 
 
 def test_numbers_over_runs_are_geometric_means() -> None:
-    found = Over.of([100.0, None, 400.0])
+    found = Over.of([100.0, 400.0])
     half = 12.706 * np.log(2)
     assert (found.runs, found.value) == (2, pytest.approx(200))
     assert found.interval == pytest.approx((200 * np.exp(-half), 200 * np.exp(half)), rel=1e-3)
     assert Over.of([0.0, 5.0]) == Over(2, 0.0, (None, None))
     assert Over.of([None]) == Over(0, None, (None, None))
+    # Where some runs have none, the others are no sample of all, and few of them have no interval.
+    assert Over.of([1.6, None, 2.1, None, None]) == Over(2, pytest.approx((1.6 * 2.1) ** 0.5), (None, None))
+    assert None not in Over.of([1.0, 2.0, 3.0, 4.0, 5.0, None]).interval
 
 
 @pytest.mark.parametrize(

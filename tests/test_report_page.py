@@ -376,8 +376,8 @@ def test_a_damaged_configuration_does_not_hide_the_others(outputs: Path) -> None
 
 def test_medians_count_the_censored_as_late() -> None:
     assert quartiles([]) is None
-    assert quartiles([10, 20, 30, None]) == (10, 20, 30)
-    assert step_phrase([10, 20, 30, None]) == "at median step **20** [quartiles 10 to 30], 3 of 4 runs"
+    assert quartiles([10, 20, 30, None]) == (15, 25, 30)
+    assert step_phrase([10, 20, 30, None]) == "at median step **25** [quartiles 15 to 30], 3 of 4 runs"
     assert step_phrase([10, None, None]) == "in **1 of 3 runs**, the first at step 10"
     assert step_phrase([None]) == "in none of 1 run"
     assert step_phrase([7]) == "at step **7**"

@@ -68,10 +68,10 @@ def test_p_values_and_steps() -> None:
     assert {p: words.p_value(p) for p in found} == found
     assert words.p_equals(0.005) == "= 0.005" and words.p_equals(None) == f"= {DASH}"
     assert words.step_phrase([10.0, 1000, None, None]) == (
-        "at median step **1,000** [quartiles 10 to never], 2 of 4 runs"
+        "at median step **1,000** [quartiles 505 to never], 2 of 4 runs"
     )
     assert (
-        words.step_phrase([10.0, 1000, 20, 30]) == "at median step **20** [quartiles 10 to 30], 4 of 4 runs"
+        words.step_phrase([10.0, 1000, 20, 30]) == "at median step **25** [quartiles 15 to 515], 4 of 4 runs"
     )
     assert words.step_phrase([None, 30.0, None]) == "in **1 of 3 runs**, the first at step 30"
     assert (
@@ -297,7 +297,7 @@ def test_an_imported_table(page: Writer, outputs: Path, tmp_path: Path, capsys: 
     shown = page()
     shown.says(
         "2 runs of mine: all done, 80 steps.",
-        "Generalised (test accuracy at least 0.95) at median step 20 [quartiles 20 to 40]",
+        "Generalised (test accuracy at least 0.95) at median step 30 [quartiles 20 to 40]",
         "imported from the file t.csv as mine.", "dynalab import t.csv --name mine --run run --step step",
         "--level test_accuracy=0.95",
     )  # fmt: skip

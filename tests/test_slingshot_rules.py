@@ -553,7 +553,7 @@ def test_periods_and_quartiles_over_runs():
     runs += [RunFindings(run="e/s0003", verdict="other_spikes", period_steps=7.0)]
     verdicts, kinds = {"slingshot": 3, "other_spikes": 1}, {"slingshot": 6, "data": 3}
     # A run without one counts as later than all others.
-    assert summarise(runs) == Summary(verdicts, kinds, (50, 60, 70), (100, 200, 300))
+    assert summarise(runs) == Summary(verdicts, kinds, (55, 65, 70), (100, 200, 300))
     assert summarise([]) == Summary({}, {}, None, None)
 
 

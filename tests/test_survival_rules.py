@@ -46,10 +46,11 @@ def test_times_of_rows_with_and_without_a_last_step():
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.25, 0.3, 0.5, 0.55, 0.75])
 def test_quantiles_with_ties_are_kaplan_and_meiers(share):
-    """The first step at which no more than 1 - share are left; statsmodels' own takes the next where they are equal."""
+    """The middle of the steps at which 1 - share and fewer are left; statsmodels' own takes the latter."""
     theirs = SurvfuncRight(TIME, SEEN.astype(int))
     reached = theirs.surv_times[theirs.surv_prob <= 1 - share + 1e-9]
-    expected = reached[0] if len(reached) else None
+    passed = theirs.surv_times[theirs.surv_prob < 1 - share - 1e-9]
+    expected = (reached[0] + [*passed, reached[0]][0]) / 2 if len(reached) else None
     assert survival.quantile(TIME, SEEN, share) == expected
     assert survival.quantile(TIME[::-1], SEEN[::-1], share) == expected
 
@@ -703,8 +704,12 @@ def test_keys_of_convergence_stand_over_the_tasks():
 
 
 def test_shares_of_runs_reach_whole_ranks():
-    # A tenth of ten runs is the first, though 0.1 * 30 is above 3 in floats.
-    assert quantile(range(1, 31), 0.1) == 3 and quantile(range(1, 11), 1.0) == 10
-    assert quantile([7.0], 0.01) == 7 and quantile([3, 1, None, 2], 0.75) == 3
+    # A tenth of thirty runs is a whole number of them, though 0.1 * 30 is above 3 in floats.
+    assert quantile(range(1, 31), 0.1) == 3.5 and quantile(range(1, 11), 1.0) == 10
+    assert (
+        quantile([7.0], 0.01) == 7
+        and quantile([3, 1, None, 2], 0.75) == 3
+        and quantile([3, 1, None, 2], 0.5) == 2.5
+    )
     one = [{"x": 0, "final": {"m": 0.5}}, {"x": 5, "final": {"m": 0.49}}]
     assert fallen(one, "x", "m", 0.5) == 1

@@ -21,7 +21,7 @@ from dynalab.curvature.bins import columns_of, names
 from dynalab.probes import spectrum as probe
 from dynalab.show.blocks import Block, Cell, Heatmap, Map, Say, Table, run_cell
 
-VERSION = 2
+VERSION = 3
 FIGURES = ("spectrum",)
 LARGEST = ("eigenvalue_max", "sharpness")
 # Of the preconditioned Hessian is the threshold of an adaptive optimizer, which this is not.

@@ -27,7 +27,7 @@ from dynalab.cli.options import (
 )
 from dynalab.core.errors import DynalabError
 from dynalab.core.stats import fallen, quantile
-from dynalab.core.words import count
+from dynalab.core.words import count, number
 
 if TYPE_CHECKING:
     from dynalab.launch.base import Events
@@ -364,7 +364,7 @@ def _generalised(runs: list[StoredRun], level: float | None) -> str | None:
     middle = quantile(steps, 0.5)
     fell = fallen(summaries, "generalised_step", "test_accuracy", level)
     lost = f", {fell} below it at the end" if fell else ""
-    return f"{reached} of {len(runs)}{'' if middle is None else f', median {middle:.0f}'}{lost}"
+    return f"{reached} of {len(runs)}{'' if middle is None else f', median {number(middle)}'}{lost}"
 
 
 def _print_plan(outcome: Outcome, as_json: bool) -> None:

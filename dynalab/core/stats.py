@@ -1,6 +1,7 @@
-"""Medians and quartiles of steps of which some never came, and what a first passage does not say.
+"""Medians and quartiles over runs, of values and of steps of which some never came; what a first passage does not say.
 
-The one way that terminal, page and JSON take them.
+The one way that terminal, page and JSON take them: `quantile`. What a probe records of the weights or margins of one
+run is the lower of two middle values, as published, and says so.
 
 Only the standard library: the command line uses it when it starts.
 """
@@ -19,22 +20,28 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 
 
-def quantile(steps: Iterable[float | None], share: float) -> float | None:
-    """Return the first step by which a share (above 0) of the runs is there, one of the given steps.
+def quantile(values: Iterable[float | None], share: float) -> float | None:
+    """Return the value below which a share (above 0) of the runs is; the median is midway between two middle values.
 
-    A run that never got there, None or infinity, counts as later than all others; where the quantile falls among
-    these, or there are no runs, it is None.
+    Hyndman and Fan's (1996) second definition, NumPy's `averaged_inverted_cdf`: where the share is of a whole number of
+    runs, the middle between the last of these and the next; else the value of one run. A run that never got there,
+    None or infinity, counts as later, or larger, than all others: where the next is such a one there is no middle, and
+    the step stands by which the share was there; where all beyond are, or there are no runs, it is None.
     """
-    ordered = sorted(math.inf if step is None else float(step) for step in steps)
+    ordered = sorted(math.inf if value is None else float(value) for value in values)
     if not ordered:
         return None
-    step = ordered[max(math.ceil(share * len(ordered) - ROUNDING) - 1, 0)]
-    return step if math.isfinite(step) else None
+    rank = share * len(ordered)
+    value = ordered[max(math.ceil(rank - ROUNDING) - 1, 0)]
+    after = ordered[min(math.floor(rank + ROUNDING), len(ordered) - 1)]
+    if not math.isfinite(value):
+        return None
+    return (value + after) / 2 if math.isfinite(after) else value
 
 
-def quartiles(steps: Iterable[float | None]) -> tuple[float | None, float | None, float | None]:
+def quartiles(values: Iterable[float | None]) -> tuple[float | None, float | None, float | None]:
     """Return lower quartile, median and upper quartile as `quantile` has them."""
-    some = list(steps)
+    some = list(values)
     return quantile(some, 0.25), quantile(some, 0.5), quantile(some, 0.75)
 
 

@@ -46,7 +46,8 @@ def censored_times(
 def quantile(time: np.ndarray, observed: np.ndarray, share: float) -> float | None:
     """Return a quantile of the event time; None where censoring leaves it unknown.
 
-    The inverse of Kaplan and Meier's (1958) estimate, one of the times: without censoring, `core.stats.quantile`.
+    The inverse of Kaplan and Meier's (1958) estimate; where it stays at the share from one event to the next, the
+    middle between the two. Without censoring, `core.stats.quantile`.
     """
     if not len(time):
         return None
@@ -64,8 +65,10 @@ def quantiles(time: np.ndarray, observed: np.ndarray, share: float, weights: np.
     w = weights[:, order]
     risk = np.cumsum(w[:, ::-1], axis=1)[:, ::-1]
     alive = np.cumprod(1 - w * observed[order] / np.maximum(risk, 1), axis=1)
-    below = alive <= 1 - share + ROUNDING
-    return np.where(below.any(axis=1), time[order][below.argmax(axis=1)], np.inf)
+    ordered = time[order]
+    reached, passed = alive <= 1 - share + ROUNDING, alive < 1 - share - ROUNDING
+    first = np.where(reached.any(axis=1), ordered[reached.argmax(axis=1)], np.inf)
+    return np.where(passed.any(axis=1), (first + ordered[passed.argmax(axis=1)]) / 2, first)
 
 
 def strata_of(runs: Iterable[str]) -> np.ndarray:

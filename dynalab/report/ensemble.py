@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.core.forks import parent_and_step
-from dynalab.core.stats import fallen
+from dynalab.core.stats import fallen, quantile
 from dynalab.core.words import LINES, count, listed, number, quartiles, rounded, step_phrase
 from dynalab.curvature.bins import columns_of
 from dynalab.probes.curvature import ABOUT
@@ -81,7 +81,9 @@ def numbers(shown: Shown) -> list[Number]:
         ends = [(run.summary or {}).get("final") or {} for run in shown.finished]
         values = [float(end[name]) for end in ends if end.get(name) is not None]
         if values:
-            low, middle, high = (number(rounded(x)) for x in np.quantile(values, [0, 0.5, 1]))
+            low, middle, high = (
+                number(rounded(x)) for x in (min(values), quantile(values, 0.5), max(values))
+            )
             about = f"{low} to {high}, {count(len(values), 'run')}" if low < high else ""
             about = about or (f"in all {len(values):,} runs" if len(values) > 1 else "")
             made.append(

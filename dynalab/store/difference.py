@@ -218,5 +218,5 @@ def _middle(values: Sequence[float | None]) -> dict[str, Any] | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    low, middle, high = (float(x) for x in np.quantile(known, [0.25, 0.5, 0.75]))
+    low, middle, high = quartiles(known)
     return {"median": middle, "quartiles": [low, high], "runs": len(known)}

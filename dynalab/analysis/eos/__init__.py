@@ -20,12 +20,12 @@ from dynalab.analysis.eos.corroborate import LossAround, RawSharpness, loss_befo
 from dynalab.analysis.eos.edge import Edge, edge_of
 from dynalab.analysis.eos.papers import cohen2021
 from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
-from dynalab.core.stats import passage, quartiles
+from dynalab.core.stats import passage, quantile, quartiles
 from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, metric_words, spoken
 from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell, telling
 
-VERSION = 4
+VERSION = 5
 NEEDS = Needs(
     columns=(NEEDED,),
     optional=(
@@ -199,7 +199,7 @@ def summarise(runs: Sequence[RunFindings]) -> Summary:
     """Return what the runs come to."""
     known = [run.onset_step for run in runs if run.verdict not in UNTOLD]
     ratios = [run.median_ratio for run in runs if run.onset_step is not None and run.median_ratio is not None]
-    low, middle, high = np.quantile(ratios or [0.0], [0.25, 0.5, 0.75]).tolist()
+    low, middle, high = (quantile(ratios or [0.0], share) or 0.0 for share in (0.25, 0.5, 0.75))
     return Summary(
         dict(Counter(run.verdict for run in runs)),
         quartiles(known) if any(step is not None for step in known) else None,

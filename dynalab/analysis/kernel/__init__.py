@@ -39,7 +39,7 @@ from dynalab.core.words import count
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 3
+VERSION = 4
 TITLE = "Tangent kernel"
 FIGURES = ("kernel", "kernel-maps")
 RECORD = "snapshots.at=log"

@@ -31,7 +31,7 @@ from dynalab.partition import Partition, Plane, TooMany
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 2
+VERSION = 3
 TITLE = "Partition of a slice"
 FIGURES = ("partition", "partition-*")
 NEEDS = Needs(record="snapshots.at=log", statuses=("done", "diverged"), weights=True, network=True)

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.base import Frame
-from dynalab.core.means import mean_interval
-
-Bounds = tuple[float | None, float | None]
+from dynalab.core.means import LEAST, OPEN, Bounds, mean_interval
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class Over:
 
     runs: int  # in how many it is defined
     value: float | None  # its geometric mean
-    # 95% interval of that (Student, of logarithms); null where half of the runs have the lowest or highest value, or
-    # one is 0
+    # 95% interval of that (Student, of logarithms); null where half of the runs have the lowest or highest value, one
+    # is 0, or it is defined in fewer than five runs and not in all: which these are is not by chance
     interval: Bounds
 
     @classmethod
@@ -56,9 +54,10 @@ class Over:
         """Return it for one a run, in any order."""
         known = np.array(sorted(value for value in values if value is not None))
         if not len(known) or known[0] <= 0:
-            return cls(len(known), 0.0 if len(known) else None, (None, None))
+            return cls(len(known), 0.0 if len(known) else None, OPEN)
         logs = np.log(known)
-        low, high = (None if bound is None else math.exp(bound) for bound in mean_interval(logs))
+        few = len(known) < min(LEAST, len(values))
+        low, high = (None if end is None else math.exp(end) for end in (OPEN if few else mean_interval(logs)))
         return cls(len(known), math.exp(float(logs.mean())), (low, high))
 
 

@@ -28,18 +28,16 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     steps = findings.summary.steps
     if steps:
         rows: list[list[Any]] = [
-            [own.step, own.regions.runs, *_cells(own.regions), *_cells(own.near_density), *_cells(own.norm)]
+            [own.step, *(cell for over in (own.regions, own.near_density, own.norm) for cell in _cells(over))]
             for own in steps
         ]
         header = [
             "step",
-            "runs",
-            "regions",
-            "95% interval",
-            "near against away",
-            "95% interval",
-            "norm",
-            "95% interval",
+            *(
+                cell
+                for name in ("regions", "near against away", "norm")
+                for cell in (name, "95% interval", "runs")
+            ),
         ]
         near = f"{findings.summary.near:.0%} of a side"
         caption = (
@@ -67,7 +65,10 @@ def _headline(findings: Findings) -> str:
         noun = "region" if last.regions.value == 1 else "regions"
         text = f"the slice has **{_told(last.regions)}** {noun} {at}"
     if last.near_density.value is not None:
+        near, every = last.near_density.runs, last.regions.runs
+        of = "" if near == every else f" in the {near:,} of {count(every, 'run')} that have both"
         text += f"; they are **{_told(last.near_density)}** times as dense near the decision boundary as away from it"
+        text += of
     return text + (
         f" (geometric means over {count(last.regions.runs, 'run')})" if last.regions.runs > 1 else ""
     )
@@ -79,10 +80,10 @@ def _told(over: Over) -> str:
     return f"{number(_short(over.value))}{interval}"
 
 
-def _cells(over: Over) -> list[str]:
+def _cells(over: Over) -> list[Any]:
     low, high = over.interval
     interval = "" if low is None or high is None else f"{number(_short(low))} to {number(_short(high))}"
-    return [number(_short(over.value)), interval]
+    return [number(_short(over.value)), interval, over.runs]
 
 
 def _short(value: float | None) -> float | None:

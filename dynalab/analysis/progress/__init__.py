@@ -41,7 +41,7 @@ from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 4
+VERSION = 5
 ACCURACY = "test_accuracy"
 
 

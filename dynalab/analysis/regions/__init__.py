@@ -56,7 +56,7 @@ __all__ = [
     "NEEDS", "TITLE", "VERSION", "Config", "Contrast", "Findings", "analyse", "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 4
+VERSION = 5
 TITLE = "Linear regions"
 FIGURES = ("regions",)
 RECORD = record_of("regions")
