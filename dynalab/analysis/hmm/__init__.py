@@ -26,7 +26,7 @@ __all__ = [
     "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 12
+VERSION = 13
 FIGURES = ("map", "states", "selection", "detours", "profile-*")
 CONTRAST_VERSION = 4  # it rises when a number of `contrast` changes
 
