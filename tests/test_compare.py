@@ -500,6 +500,35 @@ def test_runs_that_are_lost_count_as_the_worst(sign):
     assert tests.between_values(Values((), np.empty(0), 5), Values((), np.empty(0), 5), sign=sign).p == 1
 
 
+def test_where_p_and_interval_part_and_where_there_is_none_is_said():
+    """By Welch's interval the means differ, by permutation they need not; half of the runs are at the lowest value."""
+    one, other = np.array([0.1, 0.2, 0.1, 0.2, 0.3]), np.array([0.2, 0.3, 0.3, 0.4, 0.4])
+    measure = Measure("accuracy", [values(one), values(other, 5)], -1)
+    ids = [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
+    (pair,) = compare._pairs(measure, ids, [(0, 1)], None)
+    assert pair.interval[0] > 0 and pair.p > 0.05 and pair.verdict == "cannot_tell"
+    assert pair.reason == (
+        f"the difference could be chance (p = {pair.p:.2g} by permutation; the interval, Welch's, leaves out 0)"
+    )
+    far = replace(measure, of=[values(one), values(one + 0.25, 5), values(one + 0.1, 10)])
+    ids = [*ids, SimpleNamespace(id="c")]
+    several = compare._pairs(far, ids, [(0, 1), (0, 2), (1, 2)], None)
+    assert [item.verdict for item in several] == ["differ", "cannot_tell", "cannot_tell"]
+    assert f", of this pair alone {several[2].p:.2g})" in several[2].reason
+    captions = [
+        block.caption
+        for made in ((1.0, 9.0), (1.0, 1.0))
+        for block in compare.show(found(groups(1, n=6, last=3000, delays=made)), ())
+        if hasattr(block, "caption")
+    ]
+    none = "95% intervals, none where half of the runs have the lowest or highest value"
+    assert f"means of metrics at step 3,000; with {none}" in captions[0]
+    assert "by the same test" in captions[1] and any(
+        f"p by permutation, Welch's {none}" in c for c in captions
+    )
+    assert "Welch's 95% intervals" in captions[-1] and "none" not in captions[-1]
+
+
 def test_a_setting_whose_runs_diverged_is_not_judged_by_the_others():
     made = groups(0, n=6, last=3000, delays=(0.5, 0.5))
     lost = [

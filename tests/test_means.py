@@ -6,7 +6,24 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dynalab.core.means import OPEN, heaped, mean_interval, mean_over, mean_over_pairs, welch_interval
+from dynalab.core.means import (
+    OPEN,
+    heaped,
+    intervals_words,
+    mean_interval,
+    mean_over,
+    mean_over_pairs,
+    welch_interval,
+)
+
+
+def test_a_caption_says_why_intervals_are_missing():
+    known, none = (0.1, 0.2), (None, None)
+    assert intervals_words([(5, known), (5, (None, 0.2)), (0, none)]) == "95% intervals"
+    heaped_words = "95% intervals, none where half of the runs have the lowest or highest value"
+    assert intervals_words([(5, known), (5, none)]) == heaped_words
+    assert intervals_words([(5, none), (1, none)]) == f"{heaped_words} or there is one run"
+    assert intervals_words([(1, none)]) == "95% intervals, none where there is one run"
 
 
 def test_student_and_where_many_are_at_an_end():

@@ -34,6 +34,14 @@ def heaped(values: np.ndarray) -> bool:
     return most > 1 and 2 * most >= len(values)
 
 
+def intervals_words(found: Iterable[tuple[int, Bounds]]) -> str:
+    """Return what a caption says of 95% intervals of means over so many runs each: why some have none."""
+    missing = [runs for runs, interval in found if runs and interval == OPEN]
+    why = ["half of the runs have the lowest or highest value"] if any(runs > 1 for runs in missing) else []
+    why += ["there is one run"] if 1 in missing else []
+    return f"95% intervals{', none where ' if why else ''}{' or '.join(why)}"
+
+
 def mean_interval(values: np.ndarray) -> Bounds:
     """Return Student's 95% interval of the mean of values (n,).
 

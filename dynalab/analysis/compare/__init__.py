@@ -215,7 +215,16 @@ def _reason(pair: Pair, least_p: float, n_pairs: int, sample: Measure, places: t
         return f"{n} and {count(m, 'run')} are too few: no outcome{among} could be told from chance"
     if pair.p == 1.0 and not pair.estimate:
         return "no difference is seen"
-    return f"the difference could be chance (p = {pair.p_adjusted:.2g})"
+    why = f"p = {pair.p_adjusted:.2g}"
+    low, high = pair.interval
+    if (low is not None and low > 0) or (high is not None and high < 0):
+        # The interval is of the pair alone; and of means it is Welch's or Student's, which trust in a normal law.
+        law = "Student's" if pair.paired else "Welch's"
+        if pair.p <= LEVEL:
+            why += f", of this pair alone {pair.p:.2g}"
+        elif sample.of[places[0]].is_metric and not lost:
+            why += f" by permutation; the interval, {law}, leaves out 0"
+    return f"the difference could be chance ({why})"
 
 
 def _setting(

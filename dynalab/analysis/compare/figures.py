@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dynalab.analysis.compare.findings import Findings, Setting
 from dynalab.analysis.compare.sentences import WORDS, metric, names
 from dynalab.analysis.compare.settings import rank_of
-from dynalab.core.means import OPEN, Bounds
+from dynalab.core.means import OPEN, Bounds, intervals_words
 from dynalab.core.runs import Group
 from dynalab.show.blocks import Effect, Ranking, Response
 
@@ -17,12 +17,16 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
     name = findings.main
     settings = findings.settings
     estimates = [_estimate(setting, name) for setting in settings]
-    what = "median" if name in settings[0].landmarks else "mean"
-    never = " Arrow heads at the right end: runs that never did." if name in settings[0].landmarks else ""
+    what, never = "median with its 95% interval", " Arrow heads at the right end: runs that never did."
+    if name not in settings[0].landmarks:
+        finals = [setting.final[name] for setting in settings]
+        lost = "Of runs that diverged there is none" if any(final.lost for final in finals) else ""
+        what = f"mean with {intervals_words((len(final.values), final.interval) for final in finals)}"
+        never = f" {lost}: beside it, of how many of all it is." if lost else ""
     return Ranking(
         name="ranking",
-        caption=f"**Settings by {_axis(findings, name)}, the best on top.** A dot a run; below, the {what} with "
-        f"its 95% interval.{never}",
+        caption=f"**Settings by {_axis(findings, name)}, the best on top.** A dot a run; below, the {what}."
+        f"{never}",
         alt=f"{len(settings)} settings ranked by {_axis(findings, name)}",
         labels=[setting.label for setting in settings],
         values=[_values(setting, name) for setting in settings],

@@ -21,7 +21,7 @@ from dynalab.analysis.compare.sentences import (
     odd_runs,
     sentence,
 )
-from dynalab.core.means import Bounds
+from dynalab.core.means import Bounds, intervals_words
 from dynalab.core.runs import Group
 from dynalab.core.words import number, p_value, spoken
 from dynalab.show.blocks import Block, Cell, Say, Table
@@ -70,7 +70,11 @@ def _settings(findings: Findings) -> Table:
         rows.append([name, *landmarks, *ends, setting.ensemble])
     where = "" if findings.at_step is None else f", means of metrics at step {findings.at_step:,}"
     caption = f"Settings, the best first by {metric(findings.main)}: median steps and of how many runs{where}"
-    return Table(header, rows, f"{caption}; with 95% intervals")
+    finals = [(final, setting) for setting in findings.settings for final in setting.final.values()]
+    if any(final.lost for final, _ in finals):
+        caption += " (of the runs that did not diverge, how many of all behind it)"
+    means = intervals_words((len(final.values), final.interval) for final, _ in finals)
+    return Table(header, rows, f"{caption}; with {means}")
 
 
 def _ended(final: Final, runs: int) -> Cell | None:
@@ -122,7 +126,16 @@ def _pairs(findings: Findings) -> Iterator[Block]:
             ]
             for pair in pairs
         ]
-        caption = f"Pairs by {metric(name)}: the second against the first"
+        caption = f"Pairs by {metric(name)}: the second against the first; p by permutation, "
+        if landmark:
+            caption += "95% intervals by the same test, open where runs do not tell"
+        else:
+            lost = {setting.ensemble for setting in findings.settings if setting.final[name].lost}
+            whole = [pair for pair in pairs if not {pair.a, pair.b} & lost]
+            laws = {"Student's" if pair.paired else "Welch's" for pair in whole}
+            means = intervals_words((min(pair.runs), pair.interval) for pair in whole)
+            caption += f"{' or '.join(sorted(laws))} {means}" if whole else "95% intervals by the same test"
+            caption += ", of ranks where runs diverged" if lost else ""
         yield Table(header, rows, caption, folded=name != findings.main or len(rows) > MOST_PAIRS)
 
 

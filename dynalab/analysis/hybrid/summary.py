@@ -8,7 +8,7 @@ from typing import Any
 
 from dynalab.analysis.base import Group
 from dynalab.analysis.hybrid.findings import Findings, Over, Point, Summary
-from dynalab.core.means import mean_interval
+from dynalab.core.means import intervals_words, mean_interval
 from dynalab.core.words import count, listed, metric_words, number, share, spoken
 from dynalab.show.blocks import Block, Response, Say, Table, run_cell
 
@@ -56,16 +56,18 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     caption = (
         f"{name[:1].upper()}{name[1:]} at the end, within {number(summary.margin)} of full training or worse"
     )
-    yield Table(header, rows, caption, sortable=False)
+    known = [point.metrics[summary.metric] for point in summary.points]
+    yield Table(header, rows, f"{caption}; {_intervals(known)}", sortable=False)
     if others := [metric for metric in summary.points[0].metrics if metric != summary.metric]:
         rows = [
             [point.at_step, *(" ".join(filter(None, _cell(point.metrics[metric]))) for metric in others)]
             for point in summary.points
         ]
+        overs = [point.metrics[metric] for point in summary.points for metric in others]
         yield Table(
             ["rest held from", *map(metric_words, others)],
             rows,
-            "Differences from full training, with 95% intervals",
+            f"Differences from full training, with {_intervals(overs)}",
             sortable=False,
         )
     header = ["run", "full training", *(f"from {point.at_step:,}" for point in summary.points)]
@@ -79,6 +81,10 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         f"with their own hybrids ({listed(findings.forks) if findings.forks else 'no forks'}).",
         note=True,
     )
+
+
+def _intervals(overs: Sequence[Over]) -> str:
+    return intervals_words((over.runs, over.interval) for over in overs)
 
 
 def _finals(run: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.modes.findings import Findings, Method, Pair, RunFindings, Summary
-from dynalab.core.means import OPEN, Mean
+from dynalab.core.means import OPEN, Bounds, Mean, intervals_words
 from dynalab.core.words import count, number, rounded, share, spoken
 from dynalab.show.blocks import Block, Dots, Effect, Figure, Lines, Panel, Say, Table, run_cell, run_label
 
@@ -137,7 +137,14 @@ def _methods(summary: Summary) -> Table:
         )
     header = ["method", "floats a weight", f"held-out {summary.metric}", "modes less it", "p", "modes are"]
     caption = f"Networks from the same snapshots, over {count(len_of(summary), 'run')}; p by Holm, equivalent within "
-    return Table(header, rows, f"{caption}{number(rounded(summary.margin))}", sortable=False)
+    caption += f"{number(rounded(summary.margin))}; {intervals_words(_known(summary))}"
+    return Table(header, rows, caption, sortable=False)
+
+
+def _known(summary: Summary) -> list[tuple[int, Bounds]]:
+    """Return over how many runs each mean and each difference is, and its interval."""
+    means = [(method.judged.runs, method.judged.interval) for method in summary.methods]
+    return [*means, *((pair.runs, pair.interval) for pair in summary.pairs if pair.estimate is not None)]
 
 
 def len_of(summary: Summary) -> int:
@@ -209,10 +216,11 @@ def _figures(findings: Findings) -> Iterator[Figure]:
         return
     yield _against_floats(summary)
     others = [pair for pair in summary.pairs if pair.estimate is not None]
+    means = intervals_words((pair.runs, pair.interval) for pair in others)
     yield Dots(
         name="modes-against-averages",
         caption=f"**Modes against averages.** Held-out {summary.metric} of the modes' network less that of each other "
-        "network, with 95% intervals. Coloured where the two differ.",
+        f"network, with {means}. Coloured where the two differ.",
         alt=f"Difference in {summary.metric} between modes and averages of the same snapshots",
         labels=[NAMES[pair.b] for pair in others],
         values=[pair.estimate for pair in others],
