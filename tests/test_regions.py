@@ -342,6 +342,55 @@ def test_noise_that_neighbouring_rows_share_raises_few_false_alarms(rows):
         assert alarms <= 0.07 * 300, (rho, alarms)
 
 
+@pytest.mark.parametrize(
+    ("rows", "flat", "noise"), [(30, 12, 0.05), (60, 12, 0.1), (100, 40, 0.05), (200, 80, 0.1)]
+)
+def test_an_onset_after_a_flat_stretch_is_between_its_ends(rows, flat, noise):
+    """The lowest row is anywhere in the noise of what is flat; the interval holds the step from which on it rises."""
+    rng = np.random.default_rng(0)
+    curve = np.interp(np.arange(rows), [0, flat, rows - 1], [1.0, 1.0, 3.0])
+    rises = [
+        one
+        for _ in range(200)
+        for one in phases(curve + noise * rng.normal(size=rows))[-1:]
+        if one.after > one.before
+    ]
+    held = [one.onset_interval[0] <= 10 * flat <= one.onset_interval[1] for one in rises]
+    assert len(rises) >= 180 and np.mean(held) >= 0.93
+    # And says something: it ends soon after.
+    assert np.median([one.onset_interval[1] for one in rises]) < 10 * (flat + 0.3 * rows)
+
+
+def test_leads_that_onsets_do_not_tell_are_said_not_to_be_known():
+    """Where a run's rows tell its onset within 200 steps, that it leads by 50 is not known, whatever runs agree on."""
+    steps = np.arange(0, 610, 10)
+    rng = np.random.default_rng(0)
+    columns = {
+        f"s{row}": {
+            "local_complexity_train": np.interp(steps, [0, 200, 600], [2.0, 2.0, 6.0])
+            + 0.05 * rng.normal(size=61),
+            "train_accuracy": (steps >= 150).astype(float),
+        }
+        for row in range(6)
+    }
+    config = {"levels": {"train_accuracy": 0.99, "test_accuracy": 0.99}}
+    found = regions.analyse([Group.of(columns, steps, config=config)], regions.Config())
+    ascent = found.summary.sets[0].phases["ascent"]
+    assert ascent.onset.interval[0] <= 200 <= ascent.onset.interval[1]
+    assert ascent.onset_within[0] < ascent.onset.median_step < ascent.onset_within[1]
+    low, high = ascent.after_memorising.interval
+    assert low < 50 < high and low < 0
+    headline, *_, table = regions.show(found, ())
+    assert (
+        f"whether before or after the run memorises cannot be told ({low:+,.0f} to {high:+,.0f} steps)"
+        in headline.text
+    )
+    first = found.runs[0].train.ascent
+    assert f"{first.onset_step} [{first.onset_interval[0]}, {first.onset_interval[1]}]" in [
+        getattr(cell, "text", "") for cell in table.rows[0]
+    ]
+
+
 def test_phases_are_seen_through_noise():
     rng = np.random.default_rng(0)
     curve = np.interp(np.arange(100), [0, 35, 75, 99], [1.05, 0.73, 3.14, 0.84])
@@ -420,7 +469,7 @@ def test_phases_are_held_against_landmarks():
     found = regions.analyse([Group.of(columns, steps, config=config)], regions.Config())
     assert [run.memorised_step for run in found.runs] == [300, 310, 320, 330, 340]
     second = found.summary.sets[0].phases["second_descent"]
-    assert second.after_memorising.median == 80 and second.after_memorising.interval == (60, 100)
+    assert second.after_memorising.median == 80 and second.after_memorising.interval == (50, 110)
     assert second.after_generalising.runs == 0 and found.summary.generalised.median_step is None
 
 

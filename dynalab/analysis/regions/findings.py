@@ -11,7 +11,7 @@ import numpy as np
 from dynalab.analysis.base import Frame
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.regions.phases import Phase
-from dynalab.core.means import mean_interval
+from dynalab.core.means import OPEN, mean_interval
 from dynalab.core.stats import clopper_pearson, quantile
 
 # The phases of Humayun et al. 2024, in their order.
@@ -73,11 +73,22 @@ class Time:
     interval: Bounds  # 95% interval of that; null where the runs leave it open
 
     @classmethod
-    def of(cls, steps: Sequence[float | None], last: Sequence[float]) -> Time:
-        """Return it for a step a run, None where it is not seen up to the run's last."""
+    def of(
+        cls, steps: Sequence[float | None], last: Sequence[float], within: Sequence[Bounds] | None = None
+    ) -> Time:
+        """Return it for a step a run, None where it is not seen up to the run's last.
+
+        Where a run tells its step no closer than `within`, the interval is that of both: of the median of the earliest
+        ones at its lower end, and of the latest at its upper.
+        """
         observed = np.array([step is not None for step in steps], dtype=bool)
-        time = np.array([end if step is None else step for step, end in zip(steps, last, strict=True)], float)
-        return cls(int(observed.sum()), quantile(steps, 0.5), median_interval(time, observed))
+
+        def ends(place: int) -> Bounds:
+            own = steps if within is None else [ends[place] for ends in within]
+            time = [end if step is None else step for step, end in zip(own, last, strict=True)]
+            return median_interval(np.array(time, float), observed)
+
+        return cls(int(observed.sum()), quantile(steps, 0.5), (ends(0)[0], ends(1)[1]))
 
 
 @dataclass(frozen=True)
@@ -89,24 +100,35 @@ class Lag:
     interval: Bounds  # 95% interval of that; null with fewer than five runs, or where runs leave it open
 
     @classmethod
-    def between(cls, own: Sequence[Passage], landmark: Sequence[Passage]) -> Lag:
+    def between(
+        cls, own: Sequence[Passage], landmark: Sequence[Passage], within: Sequence[Bounds] | None = None
+    ) -> Lag:
         """Return it of when something sets in and when a landmark is reached, a run each: of all runs.
 
         Where one of both had not come when the run was seen last, its difference is only known to be larger, or
-        smaller. Those of the runs that have both are no sample of all: late ones lack them.
+        smaller. Those of the runs that have both are no sample of all: late ones lack them. `within`: as in `Time.of`.
         """
         pairs = [*zip(own, landmark, strict=True)]
-        low = np.array([_least(*mine, *other) for mine, other in pairs], float)
-        high = -np.array([_least(*other, *mine) for mine, other in pairs], float)
+        low, high = _differences(own, landmark), -_differences(landmark, own)
         both = sum(mine[0] is not None and other[0] is not None for mine, other in pairs)
         if not both:
             return cls(0, None, (None, None))
         with np.errstate(invalid="ignore"):
             least, most = float(np.median(low)), float(np.median(high))
         all_known = np.ones(len(low), bool)
+        if within is not None:
+            first, last = (
+                [(ends[place], seen[1]) for ends, seen in zip(within, own, strict=True)] for place in (0, 1)
+            )
+            low, high = _differences(first, landmark), -_differences(landmark, last)
         ends = median_interval(low, all_known)[0], median_interval(high, all_known)[1]
         low_end, high_end = (end if end is not None and np.isfinite(end) else None for end in ends)
         return cls(both, least if least == most else None, (low_end, high_end))
+
+
+def _differences(own: Sequence[Passage], landmark: Sequence[Passage]) -> np.ndarray:
+    """Return the least that every run's lag can be."""
+    return np.array([_least(*mine, *other) for mine, other in zip(own, landmark, strict=True)], float)
 
 
 def _least(own: float | None, own_last: float, landmark: float | None, _: float) -> float:
@@ -127,6 +149,8 @@ class PhaseSummary:
     change_interval: Bounds
     after_memorising: Lag  # its onset after `memorised_step`
     after_generalising: Lag  # its onset after `generalised_step`
+    # Median ends of the runs' own intervals of its onset; null where it is seen in fewer than half of them
+    onset_within: Bounds = OPEN
 
 
 @dataclass(frozen=True)
@@ -198,21 +222,22 @@ def _phase(name: PhaseName, judged: Sequence[tuple[RunFindings, Around]]) -> Pha
         (None if phase is None else float(phase.onset_step), _unseen_until(name, around))
         for (_, phase), (_, around) in zip(of, judged, strict=True)
     ]
+    within: list[Bounds] = [OPEN if phase is None else phase.onset_interval for _, phase in of]
 
     def lag(landmark: str) -> Lag:
-        return Lag.between(
-            onsets, [(getattr(run, landmark), end) for (run, _), end in zip(of, last, strict=True)]
-        )
+        reached = [(getattr(run, landmark), end) for (run, _), end in zip(of, last, strict=True)]
+        return Lag.between(onsets, reached, within)
 
     return PhaseSummary(
         len(seen) / len(of),
         clopper_pearson(len(seen), len(of)),
-        Time.of([phase.onset_step if phase else None for _, phase in of], last),
+        Time.of([phase.onset_step if phase else None for _, phase in of], last, within),
         Time.of([phase.end_step if phase and phase.ended else None for _, phase in of], last),
         float(changes.mean()) if len(changes) else None,
         mean_interval(changes),
         lag("memorised_step"),
         lag("generalised_step"),
+        (quantile([low for low, _ in within], 0.5), quantile([high for _, high in within], 0.5)),
     )
 
 

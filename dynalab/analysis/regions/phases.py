@@ -171,11 +171,14 @@ def _extremes(values: np.ndarray, means: np.ndarray, turns: Sequence[int], half:
 
 
 def _about(steps: np.ndarray, values: np.ndarray, row: int, noise: float) -> tuple[int, int]:
-    """Return the steps around an extreme in between which the curve is within twice the noise of a difference of it.
+    """Return the steps around an extreme in between which the curve cannot be told from it.
 
-    They end at the first rows that are not.
+    They end at the first rows that are farther from it than the range which the noise of as many rows would have in 5%
+    of the cases at most: the extreme is the row whose noise is the largest of those that are alike, and not typical.
     """
-    near = np.abs(values - values[row]) <= 2.0 * math.sqrt(2.0) * noise
+    from scipy.special import ndtri
+
+    near = np.abs(values - values[row]) <= 2.0 * float(ndtri(0.5 + 0.5 * 0.95 ** (1 / len(values)))) * noise
     low = high = row
     while low > 0 and (near[low] or low == row):
         low -= 1

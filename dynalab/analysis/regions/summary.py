@@ -7,10 +7,10 @@ from typing import Any
 
 from dynalab.analysis.base import Group, Series
 from dynalab.analysis.regions.findings import NAMES, Findings, Lag, PhaseSummary
-from dynalab.analysis.regions.phases import COUNTED, counts_few
+from dynalab.analysis.regions.phases import COUNTED, Phase, counts_few
 from dynalab.analysis.regions.words import LABELS, POINTS, VERDICTS, bounds
 from dynalab.core.words import LINES, count, number, rounded
-from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
+from dynalab.show.blocks import Block, Cell, Lines, Panel, Say, Table, run_cell
 
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
@@ -32,19 +32,20 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     table = []
     for run in findings.runs:
         train = run.train
-        steps = [
-            getattr(train, name).onset_step if train and getattr(train, name) else None for name in NAMES
-        ]
+        onsets = [_onset(getattr(train, name)) if train else None for name in NAMES]
         values = [train.first, train.highest, train.last] if train else [None] * 3
         verdict = run.verdict.replace("_", " ")
         table.append(
             [
-                *(run_cell(run.run), verdict, *map(rounded, values), *steps),
+                *(run_cell(run.run), verdict, *map(rounded, values), *onsets),
                 *(run.memorised_step, run.generalised_step, run.reason),
             ]
         )
     header = ["run", "around training points", "first", "highest", "last", *LABELS.values(), "memorised"]
-    yield Table([*header, "generalised", "rows"], table, "Every run")
+    about = (
+        "Every run; in brackets the steps between which its curve cannot be told from where the phase sets in"
+    )
+    yield Table([*header, "generalised", "rows"], table, about)
 
 
 def _headline(findings: Findings) -> str:
@@ -89,7 +90,14 @@ def _when(phase: PhaseSummary) -> str:
     time = phase.onset
     if time.median_step is None:
         return f"is seen in {count(time.reached, 'run')}, in fewer than half"
-    return f"sets in at step **{time.median_step:,.0f}**{bounds(time.interval, brackets=True)}{_lags(phase)}"
+    # Of few runs there is no interval of the median: then how close the runs' own rows tell it.
+    within = bounds(time.interval, brackets=True) or bounds(phase.onset_within)
+    within = (
+        within
+        if within.startswith(" [") or not within
+        else f", told to between {within.replace(' to ', ' and ')}"
+    )
+    return f"sets in at step **{time.median_step:,.0f}**{within}{_lags(phase)}"
 
 
 def _lags(phase: PhaseSummary) -> str:
@@ -97,10 +105,22 @@ def _lags(phase: PhaseSummary) -> str:
     if lag.median is None:
         return ""
     way, ends = "after", list(lag.interval)
+    low, high = ends
+    if low is not None and high is not None and low <= 0 <= high:
+        return (
+            f"; whether before or after the run memorises cannot be told ({low:+,.0f} to {high:+,.0f} steps)"
+        )
     if lag.median < 0:
         # Of steps before it, as the number itself.
         way, ends = "before", [None if bound is None else -bound for bound in reversed(ends)]
     return f", {abs(lag.median):,.0f}{bounds(ends, brackets=True)} steps {way} the run memorises"
+
+
+def _onset(phase: Phase | None) -> Cell | None:
+    """Return when a phase of a run sets in, and between which steps its curve cannot be told from its extreme there."""
+    if phase is None:
+        return None
+    return Cell(phase.onset_step, f"{phase.onset_step:,}{bounds(phase.onset_interval, brackets=True)}")
 
 
 def _row(around: str, name: str, phase: PhaseSummary, runs: int) -> list[Any]:
