@@ -28,6 +28,7 @@ from dynalab.core.stats import holm
 from dynalab.show import terminal
 from dynalab.show.blocks import Figure, Number, Say
 from dynalab.show.plots import draw
+from dynalab.show.plots.ranking import ranking
 
 
 def times(found, last=math.inf, first=0):
@@ -527,6 +528,16 @@ def test_where_p_and_interval_part_and_where_there_is_none_is_said():
         f"p by permutation, Welch's {none}" in c for c in captions
     )
     assert "Welch's 95% intervals" in captions[-1] and "none" not in captions[-1]
+
+
+def test_where_there_is_no_interval_none_is_drawn():
+    """An arrow head is of an end that is open; two would be of an interval that holds everything."""
+    intervals = [(None, None), (2.0, None), (1.0, 3.0)]
+    figure = ranking("abc", [[1.0, 1.0], [2.0], [2.0]], [1.0, 2.0, 2.0], intervals)
+    drawn = {"<": 0, ">": 0, "None": 0}
+    for line in figure.axes[0].lines:
+        drawn[line.get_marker()] = drawn.get(line.get_marker(), 0) + 1
+    assert (drawn["<"], drawn[">"], drawn["None"], drawn["|"]) == (0, 1, 2, 3)
 
 
 def test_a_setting_whose_runs_diverged_is_not_judged_by_the_others():

@@ -52,7 +52,7 @@ def ranking(
         labels: Name of each setting, N of them, the first on top.
         values: Of every run of each; None: it never came.
         estimates: Of each setting; None where there is none.
-        intervals: Bounds of each; None where one lies beyond what was seen.
+        intervals: Bounds of each; None where one lies beyond what was seen, both where there is no interval.
         notes: Words to the right of each row.
         axis: What the values are.
         last: Up to where steps were watched; None of values that are no steps.
@@ -76,7 +76,8 @@ def ranking(
             end if bound is None else bound
             for bound, end in zip(intervals[place], (left, right), strict=True)
         )
-        if estimates[place] is not None or None not in intervals[place]:
+        told = sum(bound is not None for bound in intervals[place])
+        if told == 2 or (told and estimates[place] is not None):
             ax.plot([low, high], [place + 0.14] * 2, color=INK, linewidth=1.2, zorder=4, gid=own)
             for bound, x, marker in ((intervals[place][0], low, "<"), (intervals[place][1], high, ">")):
                 if bound is None:
