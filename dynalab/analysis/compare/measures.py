@@ -170,7 +170,7 @@ def median(item: Times) -> float | None:
 def median_of(item: Values, sign: int) -> float | None:
     """Return the median of a metric over all runs, those that are lost as the worst; None where it falls among these.
 
-    Of an even number of runs it is the better of both in the middle. `sign` is 1 where less is better.
+    Of two in the middle of which one is lost it is the other. `sign` is 1 where less is better.
     """
     middle = first_by([*(sign * item.values), *[None] * item.lost], 0.5)
     return None if middle is None else sign * middle
