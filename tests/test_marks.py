@@ -300,7 +300,7 @@ def test_dots_on_a_logarithmic_axis_stand_apart() -> None:
 
 @pytest.mark.parametrize(
     ("reached", "never", "mark", "line"),
-    [(4, 0, 20, [10, 30]), (5, 0, 30, [20, 40]), (5, 3, 40, [20, 100]), (4, 4, 40, [20, 100]),
+    [(4, 0, 25, [15, 35]), (5, 0, 30, [20, 40]), (5, 3, 45, [25, 100]), (4, 4, 40, [25, 100]),
      (4, 5, None, [30, 100]), (1, 4, None, None), (1, 3, None, [10, 100])],
 )  # fmt: skip
 def test_median_and_quartiles_count_the_late(
