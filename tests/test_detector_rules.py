@@ -381,8 +381,8 @@ def test_quartiles_over_runs_are_of_those_that_arrived():
     assert summarise(runs[3:]).onset is None and summarise(runs[3:]).ratio is None
     lines = list(terminal.lines(eos.show(eos.Findings(tuple(runs), summary), ())))
     assert lines[0] == (
-        "Edge of stability: of 4 runs, 3 at the edge of stability and 1 below the edge; arrival at step 200 (quartiles "
-        "100 to 300), median ratio there 1.200."
+        "Edge of stability: of 4 runs, 3 at the edge of stability and 1 below the edge; arrival at step 250 (quartiles "
+        "150 to 300), median ratio there 1.200."
     )
     dash = "\u2013"
     assert [line.split() for line in lines[2:]] == [
