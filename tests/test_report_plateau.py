@@ -40,8 +40,8 @@ def said(findings):
 def test_the_headline_counts_runs_and_their_lead():
     findings = found(parity_fourier=stairs(1.0, 50.0, [60, 80, 160, 999]))
     text = said(findings)
-    assert "above 4 for 3 rows on end at median step **80** [quartiles 60 to 160], 3 of 4 runs" in text
-    assert "accuracy above 0.55 at median step **120** [quartiles 100 to 140], 3 of 4 runs" in text
+    assert "above 4 for 3 rows on end at median step **120** [quartiles 70 to 160], 3 of 4 runs" in text
+    assert "accuracy above 0.55 at median step **130** [quartiles 110 to 140], 3 of 4 runs" in text
     assert "earlier in **2 of 3 runs** that had either" in text
     verdicts = [(run.verdict, run.lead_steps) for run in findings.runs]
     assert verdicts == [("leads", 40), ("leads", 40), ("follows", -20), ("on_plateau", None)]
@@ -105,8 +105,8 @@ def test_the_restricted_loss_leads_where_it_falls_before_accuracy_rises():
     group = addition(**recorded)
     findings = analyse([group], Config())
     text = said(findings)
-    assert "restricted loss below 0.1 for 3 rows on end at median step **80** [quartiles 60 to 160]" in text
-    assert "accuracy above 0.9 at median step **120**" in text and findings.summary.accuracy == 0.9
+    assert "restricted loss below 0.1 for 3 rows on end at median step **120** [quartiles 70 to 160]" in text
+    assert "accuracy above 0.9 at median step **130**" in text and findings.summary.accuracy == 0.9
     assert [run.verdict for run in findings.runs] == ["leads", "leads", "follows", "on_plateau"]
     assert analyse([group], Config(accuracy=0.4)).runs[0].verdict == "from_the_start"
     stays = analyse([addition(fourier_restricted_loss=stairs(4.0, 0.2, [60] * 4))], Config()).runs[0]
