@@ -160,7 +160,8 @@ def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence
         verdict, place = "lazy", None
         reason += f"; never farther than {config.lazy:g} from the first kernel"
     elif place is None and len(velocity) < fastest + config.persistence:
-        reason += f"; fewer than {config.persistence} after its fastest"
+        reason += f"; too few rows after the one up to which the kernel turns fastest, {config.persistence} or more "
+        reason += "would show that it slows down"
     apex = place if config.apex is None else _place(run, steps, config.apex)
     last = rows[-1]
     pairs: dict[Name, tuple[float, float]] = {
