@@ -13,7 +13,7 @@ from torch import nn
 
 import dynalab
 from dynalab.analysis import kernel
-from dynalab.analysis.kernel import cone, settled
+from dynalab.analysis.kernel import cone, hides, settled, windows
 from dynalab.analysis.kernel.measure import Labels, aligned, angle, regression
 from dynalab.analysis.kernel.summary import _settling
 from dynalab.config.command import read_command
@@ -145,6 +145,10 @@ def test_alignment_regression_and_angles_by_hand():
 def test_where_the_kernel_comes_to_be_slow_and_its_cone():
     assert settled(np.array([1.0, 9, 3, 0.5, 0.5, 0.5, 8]), 0.1, 3) == 3
     assert settled(np.array([0.1, 0.1, 0.1, 9, 3]), 0.1, 3) is None
+    # A window of 140 steps may hide 100 slow ones if the rest can have turned as far; where it cannot, it moves.
+    assert hides(np.array([1.0, 0.5]), np.array([100, 140]), 100, 0.1)
+    assert not hides(np.array([1.0, 0.9]), np.array([100, 140]), 100, 0.1)
+    assert not hides(np.array([0.5, 1.0]), np.array([100, 140]), 100, 0.1)
     # Straight on, an angle of 0 however a walk would turn; at random, that of the walk.
     way = np.arange(6.0)[:, None, None] * np.ones((6, 30, 30))
     assert cone([*way])[0] == pytest.approx(0, abs=1e-5) and cone([*way])[1] > 20
@@ -152,6 +156,34 @@ def test_where_the_kernel_comes_to_be_slow_and_its_cone():
     value, null = cone([*walk])
     assert value == pytest.approx(null, abs=1.5)
     assert all(np.isnan(cone([*way[:3]])))
+
+
+@pytest.mark.parametrize("end", [200.0, 600.0])
+def test_when_it_is_slow_does_not_hang_on_how_weights_were_kept(end):
+    """A kernel that turns in a plane up to a step and jitters beside it, at even steps and at those of `at=log`."""
+    rng = np.random.default_rng(0)
+    log = np.unique(np.concatenate([[0], np.round(10 ** np.arange(0, 3.01, 0.1))])).astype(int)
+    even = np.arange(0, 1001, 50)
+    found = {}
+    for name, steps in (("log", log[log <= 1000]), ("even", even)):
+        turn = np.radians(60) * np.minimum(steps, end) / end
+        jitter = 0.003 * rng.normal(size=(len(steps), 10))
+        points = np.column_stack([np.cos(turn), np.sin(turn), jitter])
+        starts, ends = windows(steps, 0.25)
+        gaps = steps[ends] - steps[starts]
+        assert gaps.min() >= 250 and gaps.max() <= 500
+        turns = [angle(points[a], points[b]) for a, b in zip(starts, ends, strict=True)]
+        velocity = np.array(turns) / gaps
+        slow = settled(velocity, 0.1, 1)
+        top = int(np.argmax(velocity))
+        found[name] = (
+            velocity[top],
+            max(steps[starts[slow]], steps[ends[top]]),
+            np.diff(steps)[starts[slow] - 1],
+        )
+    assert found["log"][0] == pytest.approx(found["even"][0], rel=0.2)
+    # Up to the gap between rows.
+    assert abs(found["log"][1] - found["even"][1]) <= found["log"][2] + found["even"][2]
 
 
 def test_a_kernel_that_stays_and_one_that_moves():

@@ -9,9 +9,12 @@ training (Vyas et al. 2022, arXiv 2206.10012): which of both is to be seen, and 
 Of the weights that were kept at some steps the kernel on fixed probes, a run's own training examples, is held against
 the first one and the one before; against the labels, centred; and in ridge regression from these labels to held-out
 examples, whose accuracy is that of the after-kernel. An angle a step is what is meant by its velocity: the distance
-1 - cos grows with the square of small angles, so that a distance a step would depend on how far apart rows are. Its
-slow rows begin where it is below a share of its fastest for some rows on end. The cone is seen from there: angles
-between how the kernel differs from that one later on.
+1 - cos grows with the square of small angles, so that a distance a step would depend on how far apart rows are. From
+one row to the next it is mostly jitter where rows are dense, which does not add up, so that how fast the kernel turns
+is judged over windows of a share of training, from every row to the last one so far before it: these are as long
+wherever weights were kept evenly, by steps or by their logarithm. It is slow from the first such window on that turns
+by less than a share of the fastest. The cone is seen from there: angles between how the kernel differs from that one
+later on.
 
 None of these numbers says anything by itself. Beside each stands that of weights, or of updates, whose entries have
 changed places within their tensor, so that every norm is the same; of permuted labels; or of a random walk.
@@ -39,7 +42,7 @@ from dynalab.core.words import count
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 4
+VERSION = 5
 TITLE = "Tangent kernel"
 FIGURES = ("kernel", "kernel-maps")
 RECORD = "snapshots.at=log"
@@ -69,7 +72,13 @@ class Config(Keys):
     )
     ridge: float = key(1e-4, "ridge of the regression, as a share of the mean eigenvalue", above=0)
     still: float = key(0.1, "share of the fastest turn below which the kernel is slow", above=0, below=1)
-    persistence: int = key(3, "rows on end that are slow", least=1)
+    window: float = key(
+        0.25,
+        "share of training over which its turn is taken, in windows of that to twice as many steps",
+        above=0,
+        below=1,
+    )
+    persistence: int = key(1, "windows on end that are slow", least=1)
     lazy: float = key(0.01, "distance from the first kernel up to which it has not moved", least=0, below=1)
     apex: int | None = key(
         None, "step that the cone is seen from; null: where the kernel comes to be slow", least=0
@@ -150,18 +159,31 @@ def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence
             run.id, "insufficient_data", why, memorised_step=memorised, generalised_step=generalised
         )
     steps, turns = found.steps, found.column("angle")[1:]
-    velocity = turns / np.diff(steps)
     distances = _distances(found)
-    fastest = int(np.argmax(velocity)) + 1
-    place = settled(velocity, config.still, config.persistence)
+    starts, ends = windows(steps, config.window)
+    gaps, span = steps[ends] - steps[starts], config.window * float(steps[-1] - steps[0])
+    pairs_of = zip(starts, ends, strict=True)
+    velocity = np.array([angle(rows[a].kernel, rows[b].kernel) for a, b in pairs_of]) / gaps
+    top = int(np.argmax(velocity)) if len(velocity) else None
+    fastest = None if top is None else int(ends[top])
+    slow = settled(velocity, config.still, config.persistence) if len(velocity) else None
+    place = None if slow is None or fastest is None else max(int(starts[slow]), fastest)
     reason = f"{count(len(rows), 'row')}, steps {steps[0]:,} to {steps[-1]:,}"
     verdict = "moves" if place is None else "settles"
     if distances.max() <= config.lazy:
         verdict, place = "lazy", None
         reason += f"; never farther than {config.lazy:g} from the first kernel"
-    elif place is None and len(velocity) < fastest + config.persistence:
-        reason += f"; too few rows after the one up to which the kernel turns fastest, {config.persistence} or more "
-        reason += "would show that it slows down"
+    elif (
+        len(gaps) < 2
+        or gaps.max() > 2 * span
+        or (place is None and hides(velocity, gaps, span, config.still))
+    ):
+        verdict, place, fastest = "cannot_tell", None, None
+        reason += "; weights were kept too far apart for turns over equal parts of training to be compared"
+    elif place is None and top is not None and len(velocity) <= top + config.persistence:
+        reason += (
+            "; too few rows follow the one up to which the kernel turns fastest to show that it slows down"
+        )
     apex = place if config.apex is None else _place(run, steps, config.apex)
     last = rows[-1]
     pairs: dict[Name, tuple[float, float]] = {
@@ -182,7 +204,7 @@ def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence
         int(steps[0]),
         int(steps[-1]),
         None if place is None else int(steps[place]),
-        int(steps[fastest]),
+        None if fastest is None else int(steps[fastest]),
         memorised,
         generalised,
         None if apex is None else int(steps[apex]),
@@ -211,8 +233,17 @@ def _distances(found: Measured) -> np.ndarray:
     return np.array([2 * math.sin(math.radians(angle(first, row.kernel)) / 2) ** 2 for row in found.rows])
 
 
+def windows(steps: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows (M,) that are a share of all steps (T,) or more before others, as near as there are, and these."""
+    before = (
+        np.searchsorted(steps, steps - share * (steps[-1] - steps[0]) + 1e-9 * steps[-1], side="right") - 1
+    )
+    ends = np.flatnonzero(before >= 0)
+    return before[ends], ends
+
+
 def settled(velocity: np.ndarray, share: float, persistence: int) -> int | None:
-    """Return the row from which on velocities (T - 1,), of the ways to rows 1, 2, ..., are slow; None: there is none.
+    """Return the window from which on velocities (M,) are slow; None: there is none.
 
     Slow is below a share of the fastest, so many on end after it.
     """
@@ -222,6 +253,16 @@ def settled(velocity: np.ndarray, share: float, persistence: int) -> int | None:
         if slow[place : place + persistence].all():
             return place
     return None
+
+
+def hides(velocity: np.ndarray, gaps: np.ndarray, span: float, share: float) -> bool:
+    """Return whether windows (M,) after the fastest that are longer than a span may hold one of it that is slow.
+
+    They do unless the rest of one would have to turn more than twice as fast as the fastest does on average.
+    """
+    top = int(np.argmax(velocity))
+    rest = velocity[top + 1 :] * gaps[top + 1 :] - share * velocity[top] * span
+    return bool((rest <= 2 * velocity[top] * (gaps[top + 1 :] - span)).any())
 
 
 def cone(kernels: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -247,7 +288,7 @@ def _summary(of: Sequence[RunFindings], known: Sequence[Measured]) -> Summary:
     last = [float(run.last_step or 0) for run in of]
     verdicts = [run.verdict for run in of]
     # The kernel of a lazy network does not come to move slowly: it always does.
-    moving = [(run, end) for run, end in zip(of, last, strict=True) if run.verdict != "lazy"]
+    moving = [(run, end) for run, end in zip(of, last, strict=True) if run.verdict in ("settles", "moves")]
     first = sorted(item.rows[0].alignment for item in known if math.isfinite(item.rows[0].alignment))
 
     def lag(landmark: str) -> Lag:

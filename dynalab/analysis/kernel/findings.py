@@ -29,16 +29,16 @@ class RunFindings:
     """What is found of a run."""
 
     run: str  # its id
-    # `settles` where the kernel turns more slowly than a share `still` of its fastest for some rows on end, `moves`
-    # where it does not by its last row, `lazy` where it never goes farther than `lazy` from the first one,
-    # `insufficient_data` with too few rows.
+    # `settles` where the kernel turns more slowly, over a share `window` of training, than a share `still` of its
+    # fastest, `moves` where it does not by its last row, `lazy` where it never goes farther than `lazy` from the first
+    # one, `cannot_tell` where weights were kept too far apart for that, `insufficient_data` with too few rows.
     verdict: str
     reason: str  # in words
     rows: int = 0  # how many
     first_step: int | None = None  # step of the first of them
     last_step: int | None = None  # step of the last
     settle_step: int | None = None  # from where on the kernel moves slowly; null where it is not seen
-    fastest_step: int | None = None  # the row up to which it turns fastest
+    fastest_step: int | None = None  # the row up to which it turns fastest, over a window
     memorised_step: int | None = None  # first row whose training accuracy is at the task's level
     generalised_step: int | None = None  # first row whose held-out accuracy is
     apex_step: int | None = None  # step of the kernel that the cone is seen from

@@ -98,14 +98,18 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
 def _headline(findings: Findings) -> str:
     summary = findings.summary
     lazy = summary.verdicts.get("lazy", 0)
-    moving = summary.runs - lazy
+    untold = summary.verdicts.get("cannot_tell", 0)
+    moving = summary.runs - lazy - untold
     distance = summary.measures["distance"]
     said = []
     if lazy:
         which = f" in {lazy:,} of {count(summary.runs, 'run')}" if summary.runs > 1 else ""
         said.append(f"it **hardly moves**{which}")
     if moving:
-        said.append(_settling(summary, moving, lazy > 0))
+        said.append(_settling(summary, moving, lazy + untold > 0))
+    if untold:
+        which = f" in {untold:,} of {count(summary.runs, 'run')}" if summary.runs > 1 else ""
+        said.append(f"whether it comes to move slowly **cannot be told**{which}")
     said.append(
         f"it ends at a distance of **{_short(distance.value)}** from the first one ({_short(distance.null)} with "
         f"{PLACES})"
