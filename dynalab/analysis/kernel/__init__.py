@@ -179,7 +179,8 @@ def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence
         or (place is None and hides(velocity, gaps, span, config.still))
     ):
         verdict, place, fastest = "cannot_tell", None, None
-        reason += "; weights were kept too far apart for turns over equal parts of training to be compared"
+        reason += "; weights were kept too far apart for turns over equal parts of training to be compared "
+        reason += "(`snapshots.every` keeps them evenly)"
     elif place is None and top is not None and len(velocity) <= top + config.persistence:
         reason += (
             "; too few rows follow the one up to which the kernel turns fastest to show that it slows down"
