@@ -191,7 +191,9 @@ def test_a_spectrum_of_one_row_moves_nowhere():
     one, all_rows = (
         headline("spectrum", change) for change in (lambda group: group.until(5), lambda group: group)
     )
-    assert "eigenvalue is **2.5**; **30%** negative" in one and one.endswith("a single row shows no movement.")
+    assert "eigenvalue is **2.5**; **30%** negative" in one and one.endswith(
+        "a single row shows no movement."
+    )
     assert "goes from" not in one and "at the end" not in one and "eigenvalue goes from 2.5 to **" in all_rows
 
 
