@@ -326,7 +326,7 @@ def test_what_became_of_two_sets_of_runs(outputs):
         {"median": 50, "quartiles": [50, None], "runs": 1},
     )
     assert rows["diverged_step"][0] is None and rows["diverged_step"][1]["runs"] == 1
-    assert rows["final loss"] == ({"median": 2.0, "quartiles": [1.5, 2.5], "runs": 3}, None)
+    assert rows["final loss"] == ({"median": 2.0, "quartiles": [1.0, 3.0], "runs": 3}, None)
     assert set(rows) == {"runs", "status", "steps", "generalised_step", "diverged_step", "final loss"}
 
 
