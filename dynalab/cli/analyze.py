@@ -19,6 +19,7 @@ from dynalab.cli.options import (
     note,
     result_options,
     split_arguments,
+    table_width,
     warn,
 )
 from dynalab.config import explain
@@ -226,4 +227,4 @@ def _lines(part: Part, result: Result) -> list[str]:
 
     findings = restore(part.module.Findings, result.data)
     with naming(getattr(part.module, "show", None)):
-        return list(terminal.lines(blocks_of(part, findings), comment_width()))
+        return list(terminal.lines(blocks_of(part, findings), table_width()))
