@@ -138,12 +138,10 @@ class Findings:
     pairs: tuple[Pair, ...]  # of settings, by every landmark and metric
     # landmark or metric -> the ensemble that leads; None where all are alike, or several lead alike
     best: Mapping[str, str | None]
-    leaders: Mapping[
-        str, tuple[str, ...]
-    ]  # it, or those of one median or mean that lead alike; none where all are alike
-    level_with_best: Mapping[
-        str, tuple[str, ...]
-    ]  # those that the first, or one of several, is not told apart from
+    # it, or those of one median or mean that lead alike; none where all are alike
+    leaders: Mapping[str, tuple[str, ...]]
+    # those that the first, or one of several, is not told apart from
+    level_with_best: Mapping[str, tuple[str, ...]]
     # landmark or metric -> runs of a setting that would tell the best from the closest that it is not told from, in
     # four of five trials; None where all are told, or no number up to 1,000 would
     needed_runs: Mapping[str, int | None]

@@ -158,9 +158,8 @@ class Distance:
     """A mean distance over pairs of runs."""
 
     value: float | None = None  # mean over pairs, from 0 to 1; null for one run
-    interval: Bounds | None = (
-        None  # 95%, over runs; null under five, or where half of the pairs are the nearest or the farthest
-    )
+    # 95%, over runs; null under five, or where half of the pairs are the nearest or the farthest
+    interval: Bounds | None = None
     runs: int = 0  # how many runs
 
 

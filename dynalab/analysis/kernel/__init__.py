@@ -45,7 +45,8 @@ __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 VERSION = 5
 TITLE = "Tangent kernel"
 FIGURES = ("kernel", "kernel-maps")
-RECORD = "snapshots.at=log"
+# Evenly: wide windows may hide slow ones.
+RECORD = "snapshots.every=20"
 NEEDS = Needs(
     optional=tuple(LEVELS.values()),
     record=RECORD,
