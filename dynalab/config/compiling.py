@@ -10,13 +10,17 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dynalab.config.places import cache_folder
 from dynalab.core.atomic import storing
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, DynalabError
+
+if TYPE_CHECKING:
+    import ctypes
 
 COMPILERS = ("c++", "g++", "clang++")
 # NaN and infinity stay what they are: a run that diverges is seen by them.
@@ -80,6 +84,29 @@ def library(source: Path, say: Callable[[str, float], None] = lambda command, se
         os.replace(fresh, made)
     say(command[0], time.perf_counter() - began)
     return made
+
+
+def available(source: Path) -> Path | None:
+    """Return the library of a source as `library` does, for what can be done without: None where that cannot be."""
+    try:
+        return library(source)
+    except (DynalabError, OSError):
+        return None
+
+
+def loaded(made: Path | None, functions: Mapping[str, Sequence[Any]]) -> ctypes.CDLL | None:
+    """Return the code of a library whose functions take arguments of these types; None where it is not that."""
+    import ctypes
+
+    if made is None:
+        return None
+    try:
+        code = ctypes.CDLL(str(made))
+        for name, types in functions.items():
+            getattr(code, name).argtypes = types
+    except (OSError, AttributeError):
+        return None
+    return code
 
 
 @lru_cache

@@ -54,10 +54,12 @@ class ImportedRun:
         """Return from which step on a loss or error is infinite up to its last value; None where none is."""
         found = []
         for metric, values in zip(metrics, self.values.T, strict=True):
+            if direction_of(metric) != "down":
+                continue
             known = ~np.isnan(values)
-            steps, infinite = self.steps[known], np.isinf(values[known])
-            if direction_of(metric) == "down" and len(steps) and infinite[-1]:
-                found.append(int(steps[np.flatnonzero(~infinite)[-1] + 1 if not infinite.all() else 0]))
+            steps, finite = self.steps[known], np.flatnonzero(~np.isinf(values[known]))
+            first = finite[-1] + 1 if len(finite) else 0
+            found += steps[first : first + 1].tolist()
         return min(found, default=None)
 
 
@@ -99,19 +101,14 @@ class Changes:
 
 def infinite_words(imported: Imported) -> list[str]:
     """Return which metrics of how many runs are infinite, and which of these diverged."""
-    n, metrics = count(len(imported.runs), "run"), imported.metrics
-    lost = [step for run in imported.runs if (step := run.diverged_step(metrics)) is not None]
-    span = (
-        f"step {min(lost):,}"
-        if len({*lost}) == 1
-        else f"steps {min(lost):,} to {max(lost):,}"
-        if lost
-        else ""
-    )
-    said = [f"{len(lost)} of {n} diverged: a loss or error is infinite from {span} on"] if lost else []
-    for place, metric in enumerate(metrics):
-        others = [run for run in imported.runs if run.diverged_step(metrics) is None]
-        if some := sum(bool(np.isinf(run.values[:, place]).any()) for run in others):
+    n, ends = count(len(imported.runs), "run"), [run.diverged_step(imported.metrics) for run in imported.runs]
+    said, lost = [], sorted(step for step in ends if step is not None)
+    if lost:
+        span = f"step {lost[0]:,}" if lost[0] == lost[-1] else f"steps {lost[0]:,} to {lost[-1]:,}"
+        said.append(f"{len(lost)} of {n} diverged: a loss or error is infinite from {span} on")
+    others = [run.values for run, step in zip(imported.runs, ends, strict=True) if step is None]
+    for place, metric in enumerate(imported.metrics):
+        if some := sum(bool(np.isinf(values[:, place]).any()) for values in others):
             said.append(f"{metric} is infinite in some rows of {some} of {n} that did not diverge")
     return said
 

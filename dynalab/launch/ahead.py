@@ -1,7 +1,8 @@
 """A worker that begins while its command is still being read: to import torch takes it longer than the reading.
 
-Only where the words promise that it will be needed, and there is a second core to do it on: a command that finds
-nothing to do takes no longer than it would.
+Only where the words promise that it will be needed, and there is a second core to do it on. The last command again,
+which mostly finds nothing to do, begins none; where another is refused, or finds all done, the other core has begun in
+vain.
 """
 
 from __future__ import annotations

@@ -16,31 +16,21 @@ import torch
 from torch import Tensor
 
 from dynalab.config import compiling
-from dynalab.core.errors import DynalabError
 
 SOURCE = Path(__file__).with_name("maps.cpp")
+
+
+# As in maps.cpp.
+_FUNCTIONS = {
+    "tangents": [c_void_p, c_void_p, *[c_int64] * 4, *[c_void_p] * 3],
+    "nearer": [*[c_void_p] * 3, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_float, c_void_p],
+}
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """Return the code for this machine, compiled where it is not kept yet; None where that cannot be."""
-    try:
-        code = ctypes.CDLL(str(compiling.library(SOURCE)))
-        code.tangents.argtypes = [c_void_p, c_void_p, *[c_int64] * 4, *[c_void_p] * 3]
-        code.nearer.argtypes = [
-            *[c_void_p] * 3,
-            c_int64,
-            c_int64,
-            c_void_p,
-            c_int64,
-            c_void_p,
-            c_float,
-            c_void_p,
-        ]
-        code.tangents.restype = code.nearer.restype = None
-    except (DynalabError, OSError, AttributeError):
-        return None
-    return code
+    return compiling.loaded(compiling.available(SOURCE), _FUNCTIONS)
 
 
 def _known(*tensors: Tensor) -> ctypes.CDLL | None:

@@ -20,7 +20,6 @@ from dynalab.analysis.hmm.frames import Frames
 from dynalab.analysis.hmm.inference import Expectation
 from dynalab.analysis.hmm.iterations import DEAD, Iterations, Parameters, m_step
 from dynalab.config import compiling
-from dynalab.core.errors import DynalabError
 
 SOURCE = Path(__file__).with_name("em.cpp")
 MOST_STATES = 16
@@ -45,27 +44,19 @@ class _Work(ctypes.Structure):
     ]
 
 
+_FUNCTIONS = {
+    name: [ctypes.POINTER(_Work)] for name in ("prepare", "begin", "forward", "backward", "maximise")
+}
+
+
 def library() -> Path | None:
     """Return the library for this machine, compiled where it is not kept yet; None where that cannot be."""
-    try:
-        return compiling.library(SOURCE)
-    except (DynalabError, OSError):
-        return None
+    return compiling.available(SOURCE)
 
 
 def use(made: Path | None) -> None:
     """Make iterations in a library from now on; None: in NumPy."""
-    _library.set(None)
-    if made is None:
-        return
-    try:
-        found = ctypes.CDLL(str(made))
-        for name in ("prepare", "begin", "forward", "backward", "maximise"):
-            getattr(found, name).argtypes = [ctypes.POINTER(_Work)]
-    except (OSError, AttributeError):
-        # Not what was compiled.
-        return
-    _library.set(found)
+    _library.set(compiling.loaded(made, _FUNCTIONS))
 
 
 def used() -> Path | None:

@@ -83,12 +83,13 @@ class Time:
         """
         observed = np.array([step is not None for step in steps], dtype=bool)
 
-        def ends(place: int) -> Bounds:
-            own = steps if within is None else [ends[place] for ends in within]
+        def bounds(own: Sequence[float | None]) -> Bounds:
             time = [end if step is None else step for step, end in zip(own, last, strict=True)]
             return median_interval(np.array(time, float), observed)
 
-        return cls(int(observed.sum()), quantile(steps, 0.5), (ends(0)[0], ends(1)[1]))
+        earliest, latest = (steps, steps) if within is None else zip(*within, strict=True)
+        interval = bounds(earliest)[0], bounds(latest)[1]
+        return cls(int(observed.sum()), quantile(steps, 0.5), interval)
 
 
 @dataclass(frozen=True)

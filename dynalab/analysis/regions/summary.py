@@ -90,13 +90,11 @@ def _when(phase: PhaseSummary) -> str:
     time = phase.onset
     if time.median_step is None:
         return f"is seen in {count(time.reached, 'run')}, in fewer than half"
-    # Of few runs there is no interval of the median: then how close the runs' own rows tell it.
-    within = bounds(time.interval, brackets=True) or bounds(phase.onset_within)
-    within = (
-        within
-        if within.startswith(" [") or not within
-        else f", told to between {within.replace(' to ', ' and ')}"
-    )
+    within = bounds(time.interval, brackets=True)
+    low, high = phase.onset_within
+    if not within and low is not None and high is not None:
+        # Of few runs there is no interval of the median: then how close the runs' own rows tell it.
+        within = f", told to between {number(rounded(low))} and {number(rounded(high))}"
     return f"sets in at step **{time.median_step:,.0f}**{within}{_lags(phase)}"
 
 
