@@ -323,6 +323,10 @@ def test_rows_whose_eigenvalue_had_not_converged_are_left_out():
     assert flat.values.tolist() == [1.0, 1e-3, 1e-3, 1e-3, 2e-3] and not flat.adaptive
     findings = eos.analyse([lone(run_of(columns, steps=np.arange(5.0)))], EdgeKeys())
     assert findings.warnings == ("e/s0000: 2 rows left out, whose eigenvalues had not converged",)
+    # Of several runs it is said once.
+    runs = tuple(replace(run_of(columns, steps=np.arange(5.0)), id=f"e/s{seed:04d}") for seed in range(3))
+    findings = eos.analyse([Group("e", runs)], EdgeKeys())
+    assert findings.warnings == ("3 of 3 runs: 6 rows left out, whose eigenvalues had not converged",)
 
 
 LR = {"name": "sgd", "lr": 0.1}

@@ -208,6 +208,13 @@ def test_after_another_split_only_its_rows_are_read():
     found = analyse([replace(group, runs=(run, group.runs[1]))], Config())
     assert [row.runs for row in found.over_training] == [1, 2, 2]
     assert found.warnings[0] == "e/s0000: 1 row of other held-out examples left out"
+    nothing = [replace(run, id=f"e/t{i}", blocks={}) for i, run in enumerate(group.runs)]
+    moved = [replace(run, id=f"e/s{i}") for i in range(2)]
+    found = analyse([replace(group, runs=(*nothing, *moved))], Config())
+    assert found.warnings[:2] == (
+        "2 of 4 runs: no rows of examples, left out",
+        "2 of 4 runs: 2 rows of other held-out examples left out",
+    )
 
 
 def test_digits_of_ones_own_split_from_training_to_the_figure(here, outputs):

@@ -14,6 +14,7 @@ from PIL import Image
 from report_fakes import steps_of, training
 
 import dynalab
+from dynalab.core.stats import quartiles
 from dynalab.show import svg
 from dynalab.show.plots import thin
 from dynalab.show.plots.labels import spread
@@ -283,12 +284,15 @@ def test_thinning_keeps_spikes() -> None:
     assert x[0] == 0 and x[-1] == 99_999 and (np.diff(x) > 0).all()
 
 
-def test_quantiles_are_numpys() -> None:
-    values = np.random.default_rng(1).normal(size=(7, 50))
-    values[3, 10:], values[:, 20], values[1:, 30] = np.nan, np.nan, np.nan
+def test_quantiles_of_bands_are_those_of_sentences() -> None:
+    values = np.random.default_rng(1).normal(size=(8, 50))
+    values[3, 10:], values[5, 15:], values[:, 20], values[1:, 30] = [np.nan] * 4
     ours = thin.quantiles(values)
     some = np.isfinite(values).any(axis=0)
-    np.testing.assert_allclose(ours[:, some], np.nanquantile(values[:, some], [0.25, 0.5, 0.75], axis=0))
+    for found, column in zip(ours[:, some].T, values[:, some].T, strict=True):
+        assert tuple(found) == quartiles(column[np.isfinite(column)])
+    by_numpy = np.quantile(values[:, :10], [0.25, 0.5, 0.75], axis=0, method="averaged_inverted_cdf")
+    np.testing.assert_allclose(ours[:, :10], by_numpy, rtol=1e-12)
     assert np.isnan(ours[:, ~some]).all()
 
 

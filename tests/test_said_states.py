@@ -175,6 +175,12 @@ def test_few_rows_for_many_features_tell_nothing_apart(runs: int, rows: int, siz
     text = next(iter(show(found, ()))).text
     advice = f"too few rows to tell phases apart ({few}): set eval.every lower or name fewer metrics."
     assert (advice in text) == bool(few) and ("Nothing tells phases apart" in text) != bool(few)
+    # Who asks for one state learns nothing of others.
+    asked = states_of(states=courses, metrics=["m0"], settings={"n_states": 1})
+    assert "Nothing tells" not in (text := next(iter(show(asked, ()))).text)
+    assert text.endswith(
+        "No other number of states was tried, so whether phases can be told apart is not known."
+    )
 
 
 def test_runs_that_never_converge_are_followed_to_their_end(page: Writer, outputs: Path) -> None:

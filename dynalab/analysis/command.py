@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dynalab.analysis import repeats
 from dynalab.analysis.base import Needs, runs_of
 from dynalab.config.analysis import given_keys
 from dynalab.config.ensemble import canonical
@@ -165,6 +166,7 @@ def analyse(
     # What stands there now is damaged, or to be made again; what comes to stand there meanwhile is the same.
     again = paths.root.exists()
     findings, failed = find(inputs.groups, part, config)
+    repeated = repeats.warning([group.until(config.steps) for group in inputs.groups])
     stated = {key: value for key, value in plain(config).items() if key not in NOT_IDENTITY}
     about = {
         "config": stated,
@@ -175,7 +177,7 @@ def analyse(
     }
     ensembles = [ensemble.id for ensemble in inputs.ensembles]
     with naming(_function(part)):
-        return _stored(paths, findings, ensembles, about, [*inputs.warnings, *failed], again)
+        return _stored(paths, findings, ensembles, about, [*inputs.warnings, *repeated, *failed], again)
 
 
 def _checkpoints_of(ensembles: Iterable[Ensemble]) -> dict[str, str]:

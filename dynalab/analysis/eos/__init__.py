@@ -22,7 +22,7 @@ from dynalab.analysis.eos.papers import cohen2021
 from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.stats import passage, quantile, quartiles
 from dynalab.core.waves import Fork
-from dynalab.core.words import count, listed, metric_words, spoken
+from dynalab.core.words import count, listed, metric_words, spoken, which_runs
 from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell, telling
 
 VERSION = 5
@@ -133,10 +133,10 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     for run, ratio in zip(recorded, ratios, strict=True):
         runs.append(judge(run, ratio, config))
         ids += [run.id] * len(ratio.steps)
-        if ratio.dropped:
-            notes.append(
-                f"{run.id}: {count(ratio.dropped, 'row')} left out, whose eigenvalues had not converged"
-            )
+    dropped = {run.id: ratio.dropped for run, ratio in zip(recorded, ratios, strict=True) if ratio.dropped}
+    if dropped:
+        rows, which = count(sum(dropped.values()), "row"), which_runs([*dropped], len(recorded))
+        notes.append(f"{which}: {rows} left out, whose eigenvalues had not converged")
     steps = np.concatenate([ratio.steps for ratio in ratios] or [np.empty(0, np.int64)])
     values = np.concatenate([ratio.values for ratio in ratios] or [np.empty(0)])
     table = pd.DataFrame({"run": np.array(ids, dtype=object), "step": steps, "ratio": values})

@@ -12,7 +12,7 @@ import numpy as np
 from dynalab.core.blocks import BlockRows
 from dynalab.core.errors import NothingMatched, StoreError
 from dynalab.core.runs import Run
-from dynalab.core.words import count
+from dynalab.core.words import count, which_runs
 
 BITS, SET = "examples", "examples_set"
 
@@ -82,10 +82,10 @@ def followed(runs: Sequence[Run]) -> Followed:
         NothingMatched: No run has a row, or which examples a run was tested on is not known.
         StoreError: The blocks do not fit each other.
     """
-    kept, steps, bits, sets, left = [], [], [], [], []
+    kept, steps, bits, sets, without, others = [], [], [], [], [], {}
     for run in sorted(runs, key=lambda run: run.id):
         if not len(run.blocks.get(BITS, ())) or not len(run.blocks.get(SET, ())):
-            left.append(f"{run.id}: no rows of examples, left out")
+            without.append(run.id)
             continue
         rows, known = run.blocks[BITS], run.blocks[SET]
         if not _fit(rows, known):
@@ -93,13 +93,19 @@ def followed(runs: Sequence[Run]) -> Followed:
         # After a fork that changed the split the examples are others.
         same = (known.values == known.values[-1]).all(1)
         if not same.all():
-            left.append(f"{run.id}: {count(int((~same).sum()), 'row')} of other held-out examples left out")
+            others[run.id] = int((~same).sum())
         kept.append(run)
         steps.append(rows.steps[same])
         bits.append(rows.values[same])
         sets.append(tuple(known.values[-1].tolist()))
     if not kept:
         raise NothingMatched("no run has a row of the probe examples up to there")
+    left = []
+    if without:
+        left.append(f"{which_runs(without, len(runs))}: no rows of examples, left out")
+    if others:
+        rows = count(sum(others.values()), "row")
+        left.append(f"{which_runs([*others], len(runs))}: {rows} of other held-out examples left out")
     places, size = _places(kept, sets)
     return Followed(tuple(kept), tuple(steps), tuple(bits), tuple(places), size, tuple(left))
 

@@ -114,7 +114,10 @@ def _headline(findings: Findings, total: int) -> str:
 
 
 def _one_state(findings: Findings) -> str:
-    """Whether nothing tells phases apart, or nothing could."""
+    """Whether nothing tells phases apart, or nothing could; where no other number was tried neither is known."""
+    settings = known(findings.settings) or {}
+    if 1 in (settings.get("n_states"), settings.get("max_states")):
+        return "No other number of states was tried, so whether phases can be told apart is not known."
     rows, size = [len(run.states) for run in findings.states], len(findings.metrics)
     if sum(rows) >= ROWS_A_FEATURE * (size + 1):
         return "Nothing tells phases apart: one state describes every row."

@@ -15,7 +15,7 @@ such partition. Batch normalisation is that of evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -26,7 +26,7 @@ from dynalab.analysis.base import Group, Keys, Needs, Run, key, runs_of
 from dynalab.analysis.partition.findings import Findings, Over, Row, RunFindings, StepSummary, Summary
 from dynalab.analysis.partition.summary import show
 from dynalab.core.errors import ConfigError, NothingMatched
-from dynalab.core.words import count, listed
+from dynalab.core.words import count, listed, which_runs
 from dynalab.partition import Partition, Plane, TooMany
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
@@ -87,9 +87,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """
     tables: list[tuple[Any, Any, Any]] = []
     runs: list[RunFindings] = []
-    warnings: list[str] = []
+    left: dict[str, list[tuple[str, int]]] = {}
     for run in sorted(runs_of(groups), key=lambda run: run.id):
-        findings, own = _of_run(run, config, keep=not tables, warnings=warnings)
+        findings, own = _of_run(run, config, keep=not tables, left=left)
         runs.append(findings)
         tables += own
     place = {run.id: place for place, run in enumerate(runs_of(groups))}
@@ -100,7 +100,22 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         (_joined(parts) for parts in zip(*tables, strict=True)) if tables else [None] * 3
     )
     return Findings(
-        tuple(runs), summary, tuple(warnings), regions=regions, polygons=polygons, boundary=boundary
+        tuple(runs),
+        summary,
+        _left_out(left, len(runs)),
+        regions=regions,
+        polygons=polygons,
+        boundary=boundary,
+    )
+
+
+def _left_out(left: Mapping[str, Sequence[tuple[str, int]]], runs: int) -> tuple[str, ...]:
+    """Return a line for every reason: of which of so many runs, at which steps."""
+    return tuple(
+        f"{which_runs(list(dict.fromkeys(run for run, _ in places)), runs)}: {reason} at "
+        f"{'steps' if len(steps) > 1 else 'step'} {listed([f'{step:,}' for step in steps], 3)}: left out"
+        for reason, places in left.items()
+        if (steps := sorted({step for _, step in places}))
     )
 
 
@@ -115,31 +130,28 @@ def _over(step: int, runs: Sequence[RunFindings]) -> StepSummary:
 
 
 def _of_run(
-    run: Run, config: Config, keep: bool, warnings: list[str]
+    run: Run, config: Config, keep: bool, left: dict[str, list[tuple[str, int]]]
 ) -> tuple[RunFindings, list[tuple[Any, Any, Any]]]:
-    """Return what is found of a run, and the tables of its pictures where they are kept."""
+    """Return what is found of a run, and the tables of its pictures where they are kept; note what is left out."""
     cut = _slice(run, config)
     about = (cut.examples, tuple((float(x), float(y)) for x, y in cut.points), cut.plane.half)
-    rows, tables, left_out = [], [], []
+    rows, tables = [], []
     for step in _steps(run, config):
         weights = run.weights.at(step)
         if not all(np.isfinite(value).all() for value in weights.values()):
-            left_out.append(f"step {step:,} has weights that are not finite")
+            left.setdefault("weights that are not finite", []).append((run.id, step))
             continue
         try:
             found = Partition.of(run.network(step), cut.plane, config.most)
         except TooMany:
-            left_out.append(
-                f"step {step:,} has more than {config.most:,} regions (most=; a smaller pad= has fewer)"
-            )
+            why = f"more than {config.most:,} regions (most=; a smaller pad= has fewer)"
+            left.setdefault(why, []).append((run.id, step))
             continue
         except ConfigError as error:
             raise NothingMatched(f"{run.id}: {error}") from error
         rows.append(_row(step, found, config.near))
         if keep:
             tables.append(_tables(run.id, step, found))
-    if left_out:
-        warnings.append(f"{run.id}: {listed(left_out, 3)}: left out")
     reason = count(len(rows), "step") if rows else "no step has a partition"
     return RunFindings(
         run.id, "measured" if rows else "insufficient_data", reason, *about, tuple(rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dynalab.core.stats import ROUNDING
+
 POINTS = 2_000
 SINGLES = 60
 # More points than this in one panel are drawn as pixels, also in an SVG.
@@ -57,17 +59,20 @@ def breaks(values: np.ndarray) -> np.ndarray:
 
 
 def quantiles(values: np.ndarray, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> np.ndarray:
-    """Return Q quantiles over runs (S, T), NaN where one has no value, at every step: (Q, T), NaN where none has."""
+    """Return Q quantiles over runs (S, T), NaN where one has no value, at every step: (Q, T), NaN where none has.
+
+    They are those of `core.stats.quantile`, so that a band's edges are the quartiles that sentences and tables name.
+    """
     # NaN sorts last; one sort is much faster than numpy's nanquantile, which goes column by column.
     ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
     count = np.isfinite(ordered).sum(axis=0)
     result = np.full((len(shares), values.shape[1]), np.nan)
     some = np.flatnonzero(count)
     for row, share in enumerate(shares):
-        place = share * (count[some] - 1)
-        low, high = np.floor(place).astype(int), np.ceil(place).astype(int)
-        below, above = ordered[low, some], ordered[high, some]
-        result[row, some] = below + (above - below) * (place - low)
+        rank = share * count[some]
+        low = np.maximum(np.ceil(rank - ROUNDING).astype(int) - 1, 0)
+        high = np.minimum(np.floor(rank + ROUNDING).astype(int), count[some] - 1)
+        result[row, some] = (ordered[low, some] + ordered[high, some]) / 2
     return result
 
 
