@@ -56,6 +56,3 @@ def test_imports_of_the_same_runs_are_named_where_they_are_analysed_together(her
         assert here("import", str(tmp_path / f"{name}.csv"), "--outputs", str(outputs)).code == 0
     answer = here("analyze", "compare", "mine", "again", "--outputs", str(outputs))
     assert answer.code == 0 and answer.err.count("2 of 6 runs repeat the rows of another") == 1
-    assert (
-        "repeat" not in here("analyze", "compare", "mine", "again", "--outputs", str(outputs), "steps=0").out
-    )
