@@ -185,7 +185,7 @@ def test_runs_whose_loss_ends_at_infinity_diverged(outputs, steps, monkeypatch):
         stored = dynalab.import_runs(frame, "mine", **keys)
     lines = [str(item.message) for item in said]
     assert [line for line in lines if "infinite" in line] == [
-        "1 of 3 runs diverged: a loss or error is infinite from step 50 on",
+        "1 of 3 runs diverged: a loss or error is infinite or NaN from step 50 on",
         "loss is infinite in some rows of 1 of 3 runs that did not diverge",
         "scale is infinite in some rows of 1 of 3 runs that did not diverge",
     ]
@@ -197,6 +197,32 @@ def test_runs_whose_loss_ends_at_infinity_diverged(outputs, steps, monkeypatch):
     assert len(stored.trajectories().runs) == 2 and {run.attempt for run in stored.runs} == {2}
     with pytest.warns(UserWarning):
         assert {run.attempt for run in dynalab.import_runs(frame, "mine", **keys).runs} == {2}
+
+
+@pytest.mark.parametrize(
+    ("nan", "diverged"),
+    [
+        (range(6, 10), 30),  # to the end
+        (range(8, 10), 40),
+        (range(9, 10), None),  # in the last row alone: not evaluated
+        (range(2, 10), None),  # a value at the beginning alone
+        (range(4, 6), None),  # and back again
+        ([3, 8, 9], None),  # a column with gaps
+        (range(1, 10, 2), None),
+    ],
+)
+def test_a_loss_that_is_nan_to_the_end_diverged(nan, diverged):
+    steps, loss = 5 * np.arange(10), np.linspace(2, 1, 10)
+    lost = np.where(np.isin(np.arange(10), [*nan]), np.nan, loss)
+    frame = pd.DataFrame({"run": "r", "step": steps, "loss": lost, "accuracy": 1 / loss, "rate": 0.1})
+
+    def found(columns: pd.DataFrame) -> int | None:
+        imported = from_long(columns, "run", "step")
+        return imported.runs[0].diverged_step(imported.metrics)
+
+    assert found(frame) == diverged
+    # Of what is not a loss nothing is known, and where nothing else goes on the run may have ended.
+    assert found(frame.rename(columns={"loss": "norm"})) is found(frame.drop(columns="accuracy")) is None
 
 
 def test_names_force_and_last(outputs, tmp_path):

@@ -18,6 +18,9 @@ from dynalab.imports.rows import CLOCKS, Rows
 if TYPE_CHECKING:
     from dynalab.store.references import References
 
+# Rows without a loss that say that a run diverged, as a single one may be an evaluation that was left out; and rows with
+# one before these.
+LOST, FILLED = 2, 3
 # Names that mean something else in a stored series or a data frame of it.
 RESERVED = ("run", "seed", "step", "wall")
 # The fourteen metrics' names in the published code where they are others here.
@@ -51,15 +54,23 @@ class ImportedRun:
     values: np.ndarray
 
     def diverged_step(self, metrics: Sequence[str]) -> int | None:
-        """Return from which step on a loss or error is infinite up to its last value; None where none is."""
+        """Return from which step on a loss or error is infinite or NaN up to the end; None where none is.
+
+        NaN is as a rule a value that was not measured. It is a divergence where the metric has a value in every row up
+        to some step and none in the `LOST` rows or more after it, while another one goes on.
+        """
         found = []
-        for metric, values in zip(metrics, self.values.T, strict=True):
+        filled = ~np.isnan(self.values)
+        goes_on = (filled.all(axis=0) & (self.values != self.values[0]).any(axis=0)).any()
+        for metric, values, known in zip(metrics, self.values.T, filled.T, strict=True):
             if direction_of(metric) != "down":
                 continue
-            known = ~np.isnan(values)
             steps, finite = self.steps[known], np.flatnonzero(~np.isinf(values[known]))
             first = finite[-1] + 1 if len(finite) else 0
             found += steps[first : first + 1].tolist()
+            rows = int(known.sum())
+            if goes_on and known[:rows].all() and FILLED <= rows <= len(values) - LOST:
+                found.append(int(self.steps[rows]))
         return min(found, default=None)
 
 
@@ -105,7 +116,7 @@ def infinite_words(imported: Imported) -> list[str]:
     said, lost = [], sorted(step for step in ends if step is not None)
     if lost:
         span = f"step {lost[0]:,}" if lost[0] == lost[-1] else f"steps {lost[0]:,} to {lost[-1]:,}"
-        said.append(f"{len(lost)} of {n} diverged: a loss or error is infinite from {span} on")
+        said.append(f"{len(lost)} of {n} diverged: a loss or error is infinite or NaN from {span} on")
     others = [run.values for run, step in zip(imported.runs, ends, strict=True) if step is None]
     for place, metric in enumerate(imported.metrics):
         if some := sum(bool(np.isinf(values[:, place]).any()) for values in others):
