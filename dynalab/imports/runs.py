@@ -18,8 +18,8 @@ from dynalab.imports.rows import CLOCKS, Rows
 if TYPE_CHECKING:
     from dynalab.store.references import References
 
-# Rows without a loss that say that a run diverged, as a single one may be an evaluation that was left out; and rows with
-# one before these.
+# Rows without a loss that say that a run diverged, as a single one may be an evaluation that was left out; and rows
+# with one before these.
 LOST, FILLED = 2, 3
 # Names that mean something else in a stored series or a data frame of it.
 RESERVED = ("run", "seed", "step", "wall")
