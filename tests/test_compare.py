@@ -584,12 +584,21 @@ def test_one_setting_alone_and_settings_of_two_tasks_are_refused():
     with pytest.raises(NothingMatched, match="needs two settings"):
         found(made[:1])
     other = tuple(replace(run, config={**run.config, "task": {"name": "parity"}}) for run in made[1].runs)
-    with pytest.raises(ConfigError, match="of one task, and these are of grokking and parity"):
+    with pytest.raises(NothingMatched, match="of one task, and these are of grokking and parity"):
         found([made[0], replace(made[1], runs=other)])
     with pytest.raises(ConfigError, match="converge by different rules"):
         found([made[0], replace(made[1], convergence=Convergence("test_loss", 0.1, "down"))])
-    with pytest.raises(ConfigError, match="metrics: nosuch was not recorded"):
+    with pytest.raises(ConfigError, match=r"metrics: nosuch was not recorded.*there are .*test_accuracy"):
         found(made, metrics=["nosuch"])
+    elsewhere = [
+        Group.of({"r0": {"acc": np.ones(3), "size": np.ones(3)}}, np.arange(3), id=name) for name in "ab"
+    ]
+    with pytest.raises(
+        NothingMatched, match=r"metrics=\[acc\] compares one of those that they do: acc and size$"
+    ):
+        found(elsewhere)
+    with pytest.raises(NothingMatched, match="import each under a name of its own"):
+        found([replace(elsewhere[0], imported=True)])
 
 
 def test_what_was_swept_is_told_from_what_follows():

@@ -234,7 +234,7 @@ def test_what_is_drawn_and_said(copies):
 
 
 def test_what_cannot_be_measured_is_said_in_a_line(group):
-    with pytest.raises(ConfigError, match=r"pairs of runs take two of them, and there is one; to=STEP"):
+    with pytest.raises(NothingMatched, match=r"pairs of runs take two of them, and there is one; to=STEP"):
         found(replace(group, runs=group.runs[:1]))
     with pytest.raises(NothingMatched, match="no weights of step 7 were kept"):
         found(group, at=7)

@@ -611,7 +611,7 @@ def test_half_of_the_runs_converged_is_enough():
     times[0, 0] = np.nan
     begin = "variance: 2 of 6 runs of the design converged (test_accuracy at least 0.9 for 1 row); half of them must ("
     with pytest.raises(
-        ConfigError, match=f"^{re.escape(begin)}train longer, or lower convergence.threshold\\)$"
+        NothingMatched, match=f"^{re.escape(begin)}train longer, or lower convergence.threshold\\)$"
     ):
         variance.analyse([crossed(times)], variance.Config(draws=100))
 
@@ -619,7 +619,7 @@ def test_half_of_the_runs_converged_is_enough():
 def test_where_persistence_stands_in_the_way_it_is_named():
     late = replace(crossed(np.full((2, 3), 2000.0)), convergence=Convergence("test_accuracy", 0.9, "up", 99))
     said = "0 of 6 .* at least 0.9 for 99 rows.* must .convergence.persistence=1 lets 6 count; or train"
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(NothingMatched, match=said):
         variance.analyse([late], variance.Config(draws=100))
 
 

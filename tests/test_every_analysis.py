@@ -14,6 +14,7 @@ from dynalab.analysis.base import Group, Run, Series
 from dynalab.analysis.command import findings_of, needs_of
 from dynalab.config.registry import find
 from dynalab.core.blocks import BlockRows
+from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.records import plain, restore, tables
 from dynalab.errors import DynalabError, NothingMatched
 from dynalab.show import terminal
@@ -133,10 +134,40 @@ def test_poor_runs_end_in_findings_or_in_a_line(kind, poor):
     try:
         findings = findings_of(groups, part, config)
     except DynalabError as error:
-        assert len(str(error).splitlines()) == 1
+        # No word is wrong: it is the runs that do not permit it.
+        assert error.exit_code == 4 and len(str(error).splitlines()) == 1
     else:
         json.dumps(plain(findings), allow_nan=False)
         read(part, findings, groups)
+
+
+# Words that name what these runs do not have, or contradict themselves, and words that are fine where the runs are not.
+REFUSALS = [
+    ("compare", {"metrics": ["none_such"]}, 2),
+    ("compare", {"convergence": {"metric": "none_such", "threshold": 0.5}}, 2),
+    ("connectivity", {"at": 7}, 4),
+    ("directions", {"parts": ["none_such"]}, 2),
+    ("hmm", {"metrics": ["none_such"]}, 2),
+    ("hmm", {"convergence": {"metric": "none_such", "threshold": 0.5}}, 2),
+    ("hmm", {"n_states": 500}, 4),
+    ("hmm", {"preset": "paper", "convergence": {"metric": "none_such", "threshold": 0.5}}, 2),
+    ("kernel", {"at": [7, 9]}, 4),
+    ("landscape", {"at": 7}, 4),
+    ("partition", {"at": [7]}, 4),
+    ("regions", {"layers": [99]}, 2),
+    ("variance", {"convergence": {"metric": "none_such", "threshold": 0.5}}, 2),
+    ("variance", {"convergence": {"threshold": 2.0}}, 4),
+]
+
+
+@pytest.mark.parametrize(("name", "keys", "code"), REFUSALS)
+def test_a_wrong_word_is_two_and_runs_that_do_not_permit_it_are_four(name, keys, code):
+    part, example = find("analysis", name), EXAMPLES[name]()
+    with pytest.raises(DynalabError) as error:
+        nested = ConvergenceKeys(**keys["convergence"]) if "convergence" in keys else None
+        config = part.module.Config(**example.keys | keys | ({"convergence": nested} if nested else {}))
+        findings_of(example.groups, part, config)
+    assert error.value.exit_code == code and len(str(error.value).splitlines()) == 1
 
 
 def test_what_was_not_recorded_is_named_with_what_records_it(kind):

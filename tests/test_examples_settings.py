@@ -18,7 +18,7 @@ from dynalab.analysis.examples.crossed import Answers, difference, errors_of
 from dynalab.analysis.examples.disagreement import agreements, disagreement
 from dynalab.config.registry import find
 from dynalab.core.records import plain, restore, tables
-from dynalab.errors import ConfigError
+from dynalab.errors import NothingMatched
 from dynalab.report.choice import choose, key_words
 from dynalab.show import terminal
 from dynalab.show.blocks import Dots, Say
@@ -202,7 +202,7 @@ def test_settings_of_other_examples_are_compared_on_those_that_both_hold_out():
 def test_settings_of_two_tasks_are_refused():
     right = np.ones((2, 8), bool)
     groups = [setting("a", right, task={"name": "digits"}), setting("b", right, task={"name": "mnist"})]
-    with pytest.raises(ConfigError, match="of one task, and these are of digits and mnist"):
+    with pytest.raises(NothingMatched, match="of one task, and these are of digits and mnist"):
         findings_of(groups, find("analysis", "examples"), Config())
 
 

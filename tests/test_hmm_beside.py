@@ -26,7 +26,7 @@ from dynalab.analysis.hmm.features import extract, fit_scaler
 from dynalab.analysis.hmm.frames import stack, thin
 from dynalab.analysis.hmm.outcome import infer
 from dynalab.core.records import plain, tables
-from dynalab.errors import ConfigError
+from dynalab.errors import NothingMatched
 
 METRICS = ["l2", "mean_w", "trace", "mean_sv"]
 
@@ -322,7 +322,7 @@ def test_how_much_noise_states_have_in_common_is_for_unseen_runs_to_say(common):
 
 
 def test_more_states_than_rows_are_refused():
-    with pytest.raises(ConfigError, match="n_states=1000: the runs have 720 rows"):
+    with pytest.raises(NothingMatched, match="n_states=1000: the runs have 720 rows"):
         infer(noisy(True), Config(**NOISY, n_states=1000))
 
 

@@ -154,7 +154,7 @@ def test_rows_of_another_metrics_grid_are_no_loss():
 def test_under_half_of_the_rows_is_refused():
     x = walk(20, 2)
     x[:11, 1] = NAN
-    with pytest.raises(ConfigError, match=r"e/s0001.*9 of 20 rows.*b is missing"):
+    with pytest.raises(NothingMatched, match=r"e/s0001.*9 of 20 rows.*b is missing"):
         features(["a", "b"], walk(20, 2, seed=1), x)
 
 

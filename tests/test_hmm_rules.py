@@ -48,7 +48,7 @@ from dynalab.analysis.hmm.model import Model, from_plain, to_plain
 from dynalab.config.keys import Stored
 from dynalab.core.records import plain
 from dynalab.core.stats import clopper_pearson
-from dynalab.errors import ConfigError
+from dynalab.errors import NothingMatched
 
 
 def walk(seed, rows, size):
@@ -611,7 +611,7 @@ def test_a_single_run_is_never_held_out_and_has_a_row_a_state():
     # No run moves on: states of level; where one does, of dynamics.
     assert chosen(1, 1, 1, n_states=1).model.emission == "level"
     assert chosen(3, n_states=3).model.emission == "ar"
-    with pytest.raises(ConfigError, match="n_states=4: the runs have 3 rows"):
+    with pytest.raises(NothingMatched, match="n_states=4: the runs have 3 rows"):
         chosen(3, n_states=4)
 
 
@@ -928,12 +928,12 @@ def test_rows_and_columns_need_half():
     less[:6, 1] = np.nan
     found = columns(half)
     assert len(found.steps[0]) == 5 and "5 of 10 rows left out because of missing values" in found.warnings
-    with pytest.raises(ConfigError, match="4 of 10 rows"):
+    with pytest.raises(NothingMatched, match="4 of 10 rows"):
         columns(less)
     for x, kept in ((half, ("m0", "m1")), (less, ("m0",))):
         run = Trajectory("e/0", np.arange(10), x)
         assert extract(Trajectories("e", ("m0", "m1"), (run,), imported=True), Config()).names == kept
-    with pytest.raises(ConfigError, match="needs a run with two rows"):
+    with pytest.raises(NothingMatched, match="needs a run with two rows"):
         columns(walk(0, 1, 2), walk(1, 1, 2), emission="ar")
     assert len(columns(walk(0, 1, 2), walk(1, 1, 2), walk(2, 1, 2), emission="level").steps) == 3
     assert columns(walk(0, 2, 2), walk(1, 1, 2), emission="ar").names == ("m0", "m1")

@@ -237,7 +237,9 @@ def test_what_cannot_be_measured_is_said_in_a_line(group):
         found(group, at=25)
     with pytest.raises(NothingMatched, match=r"2 steps up to step 10, and the plane of a path takes 3"):
         found(group, at=10, plane="path")
-    with pytest.raises(ConfigError, match=r"plane=runs: a plane through runs takes 3 of them.*dimensions=1"):
+    with pytest.raises(
+        NothingMatched, match=r"plane=runs: a plane through runs takes 3 of them.*dimensions=1"
+    ):
         found(replace(group, runs=group.runs[:2]), plane="runs")
     with pytest.raises(ConfigError, match=r"plane=filter: expected"):
         landscape.Config(plane="filter")

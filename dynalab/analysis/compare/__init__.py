@@ -15,6 +15,7 @@ from dynalab.analysis.base import Group, Keys, Needs, key
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.findings import Best, Final, Findings, Landmark, Level, Pair, Response, Setting
 from dynalab.analysis.compare.measures import (
+    METRICS,
     OF_AVERAGES,
     Measure,
     common_step,
@@ -37,7 +38,7 @@ from dynalab.analysis.compare.samples import Times, Values
 from dynalab.analysis.compare.settings import comparable, in_order, told_apart
 from dynalab.analysis.compare.summary import show
 from dynalab.core.convergence import ConvergenceKeys
-from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.errors import NothingMatched
 from dynalab.core.means import Bounds, mean_interval
 from dynalab.core.stats import holm
 from dynalab.core.words import count, listed
@@ -79,8 +80,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Compare settings.
 
     Raises:
-        NothingMatched: There is one setting alone, or nothing to compare.
-        ConfigError: The settings learn different tasks, or a key does not fit what was recorded.
+        NothingMatched: There is one setting alone, or nothing to compare, or the settings learn different tasks.
+        ConfigError: A key does not fit what was recorded.
     """
     groups = in_order(
         [
@@ -90,17 +91,18 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         ]
     )
     if len(groups) < 2:
-        raise NothingMatched(
-            "compare needs two settings or more: train a sweep, for example optimizer.lr=1e-3,3e-3"
-        )
+        how = "train a sweep, for example optimizer.lr=1e-3,3e-3"
+        if groups and groups[0].imported:
+            how = "import each under a name of its own and name them here, dynalab analyze compare ONE OTHER"
+        raise NothingMatched(f"compare needs two settings or more: {how}")
     tasks = list(dict.fromkeys(str((group.runs[0].config.get("task") or {}).get("name")) for group in groups))
     if len(tasks) > 1:
-        raise ConfigError(f"compare is of settings of one task, and these are of {listed(tasks)}")
+        raise NothingMatched(f"compare is of settings of one task, and these are of {listed(tasks)}")
     rule = rule_of(groups, config.convergence)
     at = common_step(groups) if config.at == "common" else None
     samples = [*landmarks(groups, rule), *metrics(groups, config.metrics, at)]
     if not samples:
-        raise NothingMatched("compare: the settings share no landmark and no metric; metrics= names some")
+        raise NothingMatched(_nothing_shared(groups))
     known = [sample.name for sample in samples]
     keys, names = told_apart(groups)
     compared = list(comparable(keys))
@@ -146,6 +148,17 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         rule=rule,
         margin=config.margin,
         warnings=tuple(_warnings(groups, samples)),
+    )
+
+
+def _nothing_shared(groups: Sequence[Group]) -> str:
+    """Return what the settings could be compared by."""
+    shared = sorted(set.intersection(*(group.columns for group in groups)))
+    if not shared:
+        return "compare: the settings share no metric"
+    return (
+        f"compare: the settings share no landmark and none of {listed(METRICS)}; metrics=[{shared[0]}] compares one of "
+        f"those that they do: {listed(shared, 20)}"
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynalab.analysis.compare.samples import LEVELS, Times, Values, finals, passages
+from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
 from dynalab.core.errors import ConfigError
@@ -104,7 +105,11 @@ def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None
     """
     for name in names or ():
         if absent := [group.id for group in groups if name not in group.columns]:
-            raise ConfigError(f"metrics: {name} was not recorded of {listed(absent)}")
+            every = set.intersection(*(group.columns for group in groups))
+            raise ConfigError(
+                f"metrics: {name} was not recorded of {listed(absent)}{did_you_mean(name, every)}; there are "
+                f"{listing(sorted(every))}"
+            )
     shared = [
         name for name in names or (*METRICS, *OF_AVERAGES) if all(name in group.columns for group in groups)
     ]

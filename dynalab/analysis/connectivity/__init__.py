@@ -105,8 +105,9 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Measure all pairs of every ensemble.
 
     Raises:
-        NothingMatched: Weights of a step were not kept, or the model does not say how units are matched.
-        ConfigError: There are no two runs.
+        NothingMatched: There are no two runs, weights of a step were not kept, or the model does not say how units are
+            matched.
+        ConfigError: The two steps are one.
     """
     keys = told_apart(groups)[0] if len(groups) > 1 else [{}]
     parts = [_of_group(group, config, own) for group, own in zip(groups, keys, strict=True)]
@@ -141,7 +142,7 @@ def explore(
 
 def _of_group(group: Group, config: Config, keys: Mapping[str, Any]) -> Findings:
     if config.to is None and len(group.runs) < 2:
-        raise ConfigError(
+        raise NothingMatched(
             f"{group.id}: pairs of runs take two of them, and there is one; to=STEP compares it with itself at another "
             "step"
         )

@@ -31,7 +31,7 @@ from dynalab.analysis.examples.followed import BITS, SET, Followed, followed
 from dynalab.analysis.examples.settings import answers_of, settings_of
 from dynalab.analysis.examples.shares import FEWEST, spread
 from dynalab.analysis.examples.summary import show
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import NothingMatched
 from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
@@ -57,8 +57,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Split the spread of accuracy between runs, follow their examples, and compare settings.
 
     Raises:
-        ConfigError: The settings learn different tasks.
-        NothingMatched: No run has a row, or which examples a run was tested on is not known.
+        NothingMatched: The settings learn different tasks, no run has a row, or which examples a run was tested on is
+            not known.
         StoreError: The blocks do not fit each other.
     """
     import pandas as pd
@@ -66,7 +66,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     groups = [group for group in groups if group.runs]
     tasks = list(dict.fromkeys(str((group.runs[0].config.get("task") or {}).get("name")) for group in groups))
     if len(tasks) > 1:
-        raise ConfigError(f"examples compares settings of one task, and these are of {listed(tasks)}")
+        raise NothingMatched(f"examples compares settings of one task, and these are of {listed(tasks)}")
     found = followed(runs_of(groups))
     held = found.held
     before: dict[int, np.ndarray] = {}

@@ -82,7 +82,8 @@ def followed(runs: Sequence[Run]) -> Followed:
         NothingMatched: No run has a row, or which examples a run was tested on is not known.
         StoreError: The blocks do not fit each other.
     """
-    kept, steps, bits, sets, without, others = [], [], [], [], [], {}
+    kept, steps, bits, sets, without = [], [], [], [], []
+    others: dict[str, int] = {}
     for run in sorted(runs, key=lambda run: run.id):
         if not len(run.blocks.get(BITS, ())) or not len(run.blocks.get(SET, ())):
             without.append(run.id)
@@ -104,8 +105,8 @@ def followed(runs: Sequence[Run]) -> Followed:
     if without:
         left.append(f"{which_runs(without, len(runs))}: no rows of examples, left out")
     if others:
-        rows = count(sum(others.values()), "row")
-        left.append(f"{which_runs([*others], len(runs))}: {rows} of other held-out examples left out")
+        lost = count(sum(others.values()), "row")
+        left.append(f"{which_runs([*others], len(runs))}: {lost} of other held-out examples left out")
     places, size = _places(kept, sets)
     return Followed(tuple(kept), tuple(steps), tuple(bits), tuple(places), size, tuple(left))
 

@@ -220,7 +220,7 @@ def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
     rows = int(finite.any(axis=1).sum())
     if whole.sum() < LEAST_ROWS * rows or not whole.any():
         worst = names[int(np.argmin(finite.sum(axis=0)))]
-        raise ConfigError(
+        raise NothingMatched(
             f"metrics: run {run} has values of all columns in {int(whole.sum())} of {rows} rows "
             f"(half is the least); {worst} is missing most often: leave it out or leave the run out"
         )
@@ -259,14 +259,14 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """Choose, transform and clean the features of all runs, ragged and on different grids if need be.
 
     Raises as `raw`, and:
-        ConfigError: Too few whole rows, or nothing that varies.
+        NothingMatched: Too few whole rows, or nothing that varies.
     """
     trajectories, names, values, notes, cycle = raw(trajectories, config.metrics)
     for run in trajectories.runs:
         if not len(run.steps):
-            raise ConfigError(f"steps={config.steps}: run {run.run} has no row up to there")
+            raise NothingMatched(f"steps={config.steps}: run {run.run} has no row up to there")
     if not names:
-        raise ConfigError(UNRECORDED)
+        raise NothingMatched(UNRECORDED)
     steps = [np.asarray(run.steps, dtype=np.int64) for run in trajectories.runs]
     lost = total = 0
     for index, run in enumerate(trajectories.runs):
@@ -325,9 +325,11 @@ def _reduce(
         notes.append(f"constant within every run, left out: {', '.join(np.array(names)[still])}")
     names, values = _drop(names, values, moves)
     if not names:
-        raise ConfigError("metrics: no column varies; there is nothing to model")
+        raise NothingMatched("metrics: no column varies; there is nothing to model")
     if emission != "level" and all(len(x) < 2 for x in values):
-        raise ConfigError("emission=ar: needs a run with two rows or more; emission=level takes single rows")
+        raise NothingMatched(
+            "emission=ar: needs a run with two rows or more; emission=level takes single rows"
+        )
     z = fit_scaler(values)(np.concatenate(values))
     correlation = np.abs(z.T @ z / len(z))
     keep = np.ones(len(names), bool)

@@ -19,7 +19,7 @@ from dynalab.analysis.hmm.model import Model
 from dynalab.analysis.hmm.paper_em import PaperFit
 from dynalab.analysis.hmm.selection import Selection
 from dynalab.analysis.hmm.tasks import Fitted
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import NothingMatched
 
 # Standard errors of the difference between two emissions beyond which more states are not waited for.
 BEYOND_DOUBT = 10.0
@@ -176,7 +176,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
     features = extract(trajectories, config)
     rows = sum(map(len, features.values))
     if config.n_states is not None and config.n_states > rows:
-        raise ConfigError(
+        raise NothingMatched(
             f"n_states={config.n_states}: the runs have {rows:,} rows, and no state can be without one"
         )
     if len(features.values) < 2:

@@ -26,7 +26,7 @@ from dynalab.analysis.hmm.frames import Frames, stack
 from dynalab.analysis.hmm.paper_em import PaperFit
 from dynalab.analysis.hmm.selection import candidates, difference
 from dynalab.analysis.hmm.tasks import score
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import NothingMatched
 from dynalab.core.words import count
 
 
@@ -66,7 +66,7 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     """
     trajectories, names, values, notes, cycle = raw(trajectories, config.metrics)
     if not names:
-        raise ConfigError(UNRECORDED)
+        raise NothingMatched(UNRECORDED)
     runs, steps, kept, dropped = [], [], [], []
     for run, x in zip(trajectories.runs, values, strict=True):
         # Rows with none of the columns belong to the grid of other metrics.
@@ -78,13 +78,15 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
         else:
             dropped.append(run.run)
     if not runs:
-        raise ConfigError("metrics: every run lacks a value somewhere; preset=robust leaves out rows instead")
+        raise NothingMatched(
+            "metrics: every run lacks a value somewhere; preset=robust leaves out rows instead"
+        )
     if dropped:
         notes.append(f"{count(len(dropped), 'run')} with missing values left out: {', '.join(dropped[:3])}")
     flat = np.array([(normalise(x) == 0).all(axis=0) for x in kept])
     varies = np.asarray(~flat.all(axis=0))
     if not varies.any():
-        raise ConfigError("metrics: no column varies within a run; there is nothing to model")
+        raise NothingMatched("metrics: no column varies within a run; there is nothing to model")
     if not varies.all():
         notes.append(f"constant in every run, left out: {', '.join(np.array(names)[~varies])}")
     if flat[:, varies].any():

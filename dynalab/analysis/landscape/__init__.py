@@ -81,8 +81,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Measure the loss around the weights of every run.
 
     Raises:
-        NothingMatched: The runs have no weights of the step, or of no step together; or too few for a path.
-        ConfigError: There are too few runs for slices between them.
+        NothingMatched: The runs have no weights of the step, or of no step together; or too few for a path; or there
+            are too few runs for slices between them.
     """
     parts = [slices_of(group, config) for group in groups]
     runs = tuple(run for part in parts for run in runs_of(part, config.plane == "runs"))

@@ -13,7 +13,7 @@ from dynalab.analysis.base import Group
 from dynalab.analysis.landscape import axes as ways
 from dynalab.analysis.landscape.slices import Axis, dot, line_losses, plane_losses
 from dynalab.analysis.learnt import LEAST
-from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.errors import NothingMatched
 from dynalab.core.machine import cores
 from dynalab.core.words import count
 
@@ -110,7 +110,7 @@ def _place(group: Group, config: Config) -> Place:
     if config.plane == "runs" and len(group.runs) < 1 + config.dimensions:
         what = "a line between runs" if config.dimensions == 1 else "a plane through runs"
         few = "; dimensions=1 takes two" if config.dimensions == 2 else ""
-        raise ConfigError(
+        raise NothingMatched(
             f"plane=runs: {what} takes {1 + config.dimensions} of them, {group.id} has {len(group.runs)}{few}"
         )
     step = last_step(group) if config.at is None else config.at

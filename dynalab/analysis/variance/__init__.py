@@ -15,7 +15,7 @@ from dynalab.analysis.variance import components, impute
 from dynalab.analysis.variance.design import CROSSED, Design, level_of, read
 from dynalab.core import convergence as watch
 from dynalab.core.convergence import Convergence, ConvergenceKeys, Passage
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count, listed, number
 from dynalab.show.blocks import Block, Cell, Intervals, Levels, Say, Table
 
@@ -79,8 +79,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """Split the variance of the convergence step of a crossed design by its sources.
 
     Raises:
-        NothingMatched: The runs are no crossed design.
-        ConfigError: Several designs, nothing to watch, or fewer than half of the runs converged.
+        NothingMatched: The runs are no crossed design or several, or fewer than half of them converged.
+        ConfigError: There is nothing to watch.
     """
     import pandas as pd
 
@@ -93,7 +93,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     values, bounds = _grid(design, passages, config.log_time)
     unknown = int(np.isnan(values).sum())
     if unknown * 2 > values.size:
-        raise ConfigError(_too_few(trajectories, watched, values.size))
+        raise NothingMatched(_too_few(trajectories, watched, values.size))
     lambdas, estimates, mean = _estimate(values, bounds, config)
     point = estimates.mean(axis=0)
     table = pd.DataFrame([vars(item) for item in passages]).astype({"step": "Int64"})

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.errors import NothingMatched
 
 STREAMS = ("init", "split", "order", "noise")
 _PIECE = re.compile(r"([a-z]+)(\d+)$")
@@ -47,8 +47,7 @@ def read(runs: Sequence[str]) -> Design:
     """Read the design off the runs' ids.
 
     Raises:
-        NothingMatched: The labels are not those of a crossed design of two streams or more.
-        ConfigError: They are those of several.
+        NothingMatched: The labels are not those of a crossed design of two streams or more, or are those of several.
     """
     seeds = []
     for run in runs:
@@ -58,7 +57,7 @@ def read(runs: Sequence[str]) -> Design:
         seeds.append(parsed)
     factors = tuple(seeds[0])
     if any(tuple(own) != factors for own in seeds):
-        raise ConfigError("variance: the runs are of several designs; analyse one ensemble at a time")
+        raise NothingMatched("variance: the runs are of several designs; analyse one ensemble at a time")
     levels = tuple(tuple(sorted({own[name] for own in seeds})) for name in factors)
     kept = [place for place, level in enumerate(levels) if len(level) > 1]
     if len(kept) < 2:
@@ -71,7 +70,7 @@ def read(runs: Sequence[str]) -> Design:
         [[level.index(own[name]) for name, level in zip(factors, levels, strict=True)] for own in seeds]
     )
     if len(np.unique(cells, axis=0)) < len(cells):
-        raise ConfigError("variance: several runs have the same seeds; analyse one ensemble at a time")
+        raise NothingMatched("variance: several runs have the same seeds; analyse one ensemble at a time")
     return Design(factors, levels, cells)
 
 
