@@ -158,8 +158,8 @@ def test_logarithms():
         (["s0000", "s0001"], "s0000 is none; train one: design=crossed", 4),
         (["init0", "init1"], "two or more crossed streams", 4),
         (["init0-order0", "init1-order0"], "two or more crossed streams", 4),
-        (["init0-order0", "init1-split0"], "several designs", 2),
-        (["init0-order0", "init0-order1", "init1-order0", "init1-order0"], "same seeds", 2),
+        (["init0-order0", "init1-split0"], "several designs", 4),
+        (["init0-order0", "init0-order1", "init1-order0", "init1-order0"], "same seeds", 4),
         (["init0-data1"], "init0-data1 is none", 4),
     ],
 )
