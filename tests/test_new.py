@@ -101,7 +101,8 @@ def test_where_it_is_written_and_what_is_said(here, tmp_path):
         (["model", "../x"], "for example x"),
         (["edit", "null"], "is no word"),
         (["probe", "json"], "a Python module has this name"),
-        (["sprobe", "x"], "'sprobe' is not one of"),
+        (["sprobe", "x"], "sprobe: expected task, model,"),
+        (["sprobe", "x"], "(did you mean probe?)"),
         (["probe"], "Missing argument"),
     ],
 )

@@ -518,6 +518,7 @@ def test_runs_are_found_by_prefix_label_and_folder(outputs):
         ),
         (["ab/s7"], None, NothingMatched, "ab/s7: ababababab has no such run"),
         ([], "seed=7", NothingMatched, "no run fits -f 'seed=7'"),
+        ([], "task=groking seed=0", NothingMatched, r"seed=0' \(did you mean task=grokking\?\); "),
         ([], None, NothingMatched, "does not say what was trained last"),
     ):
         with pytest.raises(error, match=said):

@@ -136,7 +136,7 @@ def run(args: Sequence[str]) -> int:
         _say("interrupted")
         return 130
     except click.ClickException as error:
-        _say(error.format_message())
+        _say(_words(error))
         return 2
     except DynalabError as error:
         _say(str(error))
@@ -161,6 +161,22 @@ def run(args: Sequence[str]) -> int:
 def _bug(error: Exception) -> int:
     _say(f"a bug of dynalab's: {type(error).__name__}: {error}; traceback in {_store_traceback()}")
     return 1
+
+
+def _words(error: click.ClickException) -> str:
+    """Return what click found wrong: of a word that is none of several these, as of a key, and the nearest."""
+    import re
+
+    from dynalab.config.suggest import did_you_mean
+    from dynalab.core.words import listed
+
+    param = getattr(error, "param", None)
+    given = re.match(r"'(.*)' is not (?:one of )?'", error.message)
+    if given is None or param is None or not isinstance(param.type, click.Choice):
+        return error.format_message()
+    legal = [str(choice) for choice in param.type.choices]
+    option = f"{max(param.opts, key=len)} " if isinstance(param, click.Option) else ""
+    return f"{option}{given[1]}: expected {listed(legal, 20, 'or')}{did_you_mean(given[1], legal)}"
 
 
 def _say(line: str) -> None:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, TypeVar
 
 from dynalab.config.seeds import parse_seeds
-from dynalab.config.suggest import did_you_mean, listing
+from dynalab.config.suggest import did_you_mean, listing, nearest
 from dynalab.core.errors import ConfigError
 from dynalab.store.runfile import STATUSES
 from dynalab.store.stored import StoredEnsemble, StoredRun
@@ -90,6 +90,7 @@ class Term:
     given: Given  # What it is compared with.
     text: str  # The term as it was written.
     seen: set[str] = field(default_factory=set)  # Kinds of the values that were found under the key.
+    words: set[str] = field(default_factory=set)  # The words among these.
     seeds: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
@@ -113,6 +114,8 @@ class Term:
             # A part is named.
             stored = stored.get("name")
         self.seen.add(kind(stored))
+        if isinstance(stored, str):
+            self.words.add(stored)
         if self.sign in _ORDER and self.key != "started":
             return kind(stored) == "number" and _ORDER[self.sign](stored, self.given.value)
         return self._equals(stored) if self.sign in _ORDER else self._equals(stored) == (self.sign != "!=")
@@ -137,6 +140,13 @@ class Term:
             zone = given if given.tzinfo else given.replace(tzinfo=own.tzinfo)
             return _ORDER.get(self.sign, operator.eq)(own, zone)
         return self.given.equals(stored)
+
+    def meant(self) -> str:
+        """Return ` (did you mean KEY=VALUE?)` where its word is none that was found under the key, and one is near."""
+        if self.sign != "=" or self.key == "started" or self.given.text in self.words:
+            return ""
+        near = nearest(self.given.text, self.words)
+        return f" (did you mean {self.key}={near}?)" if near else ""
 
     def misfit(self) -> str | None:
         """Return what is wrong with its value, where no value that was found under the key can be compared with it."""

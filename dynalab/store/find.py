@@ -61,13 +61,14 @@ def select(
     if terms is not None:
         selection = terms.choose(selection, everything)
         if not selection:
+            hint = next(filter(None, (term.meant() for term in terms.terms)), "")
             more = (
                 ""
                 if forks or not any(item.is_fork for item in everything)
                 else " (forks are left out: --forks)"
             )
             raise NothingMatched(
-                f"no run fits -f '{filter_text}'{more}; `dynalab runs list` shows what there is"
+                f"no run fits -f '{filter_text}'{hint}{more}; `dynalab runs list` shows what there is"
             )
     return selection
 
