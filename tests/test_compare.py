@@ -601,6 +601,29 @@ def test_one_setting_alone_and_settings_of_two_tasks_are_refused():
         found([replace(elsewhere[0], imported=True)])
 
 
+def test_imports_are_settings_of_the_columns_that_are_constant_in_each():
+    rng, steps, imports = np.random.default_rng(0), np.arange(0, 50, 10), []
+    for place, rate in enumerate((0.1, 0.01, 0.001)):
+        runs = {
+            f"r{i}": {
+                "rate": np.full(5, rate),
+                "test_loss": np.full(5, place) + rng.normal(size=5),
+                "size": np.ones(5),
+            }
+            for i in range(5)
+        }
+        about = {"task": {"name": "imported"}, "import": {"names": [f"mine{place}"], "options": [str(place)]}}
+        imports.append(replace(Group.of(runs, steps, id=f"e{place}", config=about), imported=True))
+    result = found(imports)
+    assert {setting.ensemble: (setting.label, setting.keys) for setting in result.settings} == {
+        f"e{place}": (f"rate {rate:g}", {"rate": rate}) for place, rate in enumerate((0.1, 0.01, 0.001))
+    }
+    assert result.response is not None and result.response.key == "rate"
+    # Trained here, a column is no key.
+    trained = found([replace(group, imported=False) for group in imports])
+    assert {setting.label for setting in trained.settings} == {"mine0", "mine1", "mine2"}
+
+
 def test_what_was_swept_is_told_from_what_follows():
     def tree(name, lr, **optimizer):
         return {

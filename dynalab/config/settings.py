@@ -11,7 +11,7 @@ from dynalab.config.words import word_of
 # What says nothing of how an ensemble trains, or follows from other keys.
 _DULL = (
     *("convergence.", "levels.", "snapshots.", "sources.", "origin.", "named", "probes", "probe."),
-    "import.file",
+    *("import.file", "import.form", "import.options"),
 )
 # Ends of keys that say little without the section.
 _VAGUE = ("every", "at", "size", "steps")

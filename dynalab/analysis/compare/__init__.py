@@ -45,7 +45,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 6
+VERSION = 7
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"

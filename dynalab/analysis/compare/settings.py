@@ -28,8 +28,46 @@ def told_apart(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], list[str]
     """Return for each setting its values of the keys that were swept, and its label."""
     from dynalab.config.typed import flat
 
-    trees = [flat(dict(group.runs[0].config)) if group.runs else {} for group in groups]
+    trees: list[dict[str, Any]] = [flat(dict(group.runs[0].config)) if group.runs else {} for group in groups]
+    if columns := _constant(groups):
+        if len({tuple(own.values()) for own in columns}) == len(groups):
+            # They say more than what each import is called.
+            trees = [
+                {key: value for key, value in tree.items() if not key.startswith("import.")} for tree in trees
+            ]
+        trees = [tree | own for tree, own in zip(trees, columns, strict=True)]
     return swept(trees), labels(trees, [group.id for group in groups])
+
+
+def _constant(groups: Sequence[Group]) -> list[dict[str, float]]:
+    """Return of imports, of which no configuration is known, the columns of one value in each that set them apart.
+
+    A rate that stands in every row of a table is a key of its setting. Empty where there is none, or a group is no
+    import.
+    """
+    if not groups or not all(group.imported for group in groups):
+        return []
+    found: list[dict[str, float]] = [{} for _ in groups]
+    for name in sorted(set.intersection(*(group.columns for group in groups))):
+        values = [_value(group, name) for group in groups]
+        known = [value for value in values if value is not None]
+        if len(known) == len(groups) and len({*known}) > 1:
+            for own, value in zip(found, known, strict=True):
+                own[name] = value
+    return found if found[0] else []
+
+
+def _value(group: Group, name: str) -> float | None:
+    """Return the one value of a column in all rows of all runs, of two rows or more each; None where there is none."""
+    seen: set[float] = set()
+    for run in group.runs:
+        series = run.first(name)
+        if series is None or len(series) < max(2, len(run.grid)):
+            return None
+        seen |= {*series.values.tolist()}
+        if len(seen) > 1:
+            return None
+    return seen.pop() if seen else None
 
 
 def comparable(settings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
