@@ -1,5 +1,7 @@
 """A worker: `python -m dynalab.worker`, handed one task after another as lines of JSON on its standard input.
 
+With the word `forks` it imports what a worker does and forks one for every request (`dynalab.launch.forkserver`).
+
 It answers in lines of JSON on its standard output: `ready`, then for every task one of `finished`, `refused` (an error
 the user can act on) or `failed` (a bug; a shard's traceback is in its error.txt); how far a shard is stands beside its
 run.json. When its input ends (the command finished, or was killed) it saves and ends.
@@ -7,12 +9,15 @@ run.json. When its input ends (the command finished, or was killed) it saves and
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import json
 import os
 import queue
+import select
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +27,10 @@ from typing import Any
 _stop = threading.Event()
 # Those that came; a handler that comes upon another one would wait for the lock of an Event for ever.
 _signals: list[int] = []
+# What the command ignores, as one in the background of a script does Ctrl-C, its workers ignore.
+_HEEDED = [
+    number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN
+]
 
 
 def main() -> int:
@@ -31,10 +40,8 @@ def main() -> int:
     os.dup2(2, 1)
     # A crash in native code says where it happened.
     faulthandler.enable(all_threads=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # What the command ignores, as one in the background of a script does Ctrl-C, its workers ignore.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: _signals.append(number))
+    for number in _HEEDED:
+        signal.signal(number, lambda number, _: _signals.append(number))
     jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
@@ -114,6 +121,71 @@ def main() -> int:
     return 0
 
 
+def forks() -> bool:
+    """Fork a worker for every request on the standard input, a socket; return True in the worker.
+
+    A request carries the worker's standard input, output and error. The answers are lines of JSON, [its number, None]
+    once it is there and [its number, its exit code] once it has ended; its number is None where it could not be forked.
+    """
+    for number in _HEEDED:
+        # Those are for the workers; this process ends with its requests.
+        signal.signal(number, signal.SIG_IGN)
+    requests = socket.socket(fileno=0)
+    gc.disable()
+    # Workers import what is missing themselves, and say why it cannot be.
+    with contextlib.suppress(Exception):
+        from dynalab.training import job, shard, trial  # noqa: F401
+    # Pages that a collection looks through would no longer be shared.
+    gc.freeze()
+    ended, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(told)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    living: set[int] = set()
+    while True:
+        ready, _, _ = select.select([requests.fileno(), ended], [], [])
+        if ended in ready:
+            os.read(ended, 4096)
+            for pid in sorted(living):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    living.remove(pid)
+                    _say(requests, pid, os.waitstatus_to_exitcode(status))
+        if requests.fileno() in ready:
+            message, streams, _, _ = socket.recv_fds(requests, 1, 3)
+            if not message:
+                return False
+            try:
+                pid = os.fork()
+            except OSError as error:
+                os.write(streams[2], f"{error}\n".encode())
+                _say(requests, None, 1)
+            else:
+                if not pid:
+                    break
+                living.add(pid)
+                _say(requests, pid, None)
+            for stream in streams:
+                os.close(stream)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    requests.detach()
+    for place, stream in enumerate(streams):
+        os.dup2(stream, place)
+    for descriptor in (*streams, ended, told):
+        os.close(descriptor)
+    # A seed of its own, as in a process that was not forked: a plug-in may draw from it.
+    with contextlib.suppress(ImportError):
+        import numpy as np
+
+        np.random.seed()
+    return True
+
+
+def _say(requests: socket.socket, pid: int | None, code: int | None) -> None:
+    with contextlib.suppress(OSError):
+        requests.sendall(json.dumps([pid, code]).encode() + b"\n")
+
+
 def _is_spent(device: str) -> bool:
     """Return whether a card does no more for this process, as after an assertion in one of its kernels."""
     import torch
@@ -163,6 +235,8 @@ def _watch_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["forks"] and not forks():
+        os._exit(0)
     # Daemon threads block on reads that nothing will answer; a plain exit would wait for their locks.
     code = main()
     sys.stdout.flush()

@@ -1,58 +1,55 @@
-"""The worker that begins while the command is read: taken once, for its number of threads, else ended."""
+"""What begins while the command is read: taken once, for its number of threads, else ended."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from dynalab.launch import ahead
 
 
+class Server:
+    """Stands for what workers are forked from."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.lives = threads, True
+
+    def serves(self, threads: int) -> bool:
+        return self.lives and threads == self.threads
+
+    def close(self) -> None:
+        self.lives = False
+
+
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
-    """Processes that were started as workers, which wait for the end of their input."""
-    made: list[subprocess.Popen[str]] = []
-
-    def spawn(threads: int) -> subprocess.Popen[str]:
-        code = [sys.executable, "-S", "-c", "input()"]
-        made.append(subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        return made[-1]
-
-    monkeypatch.setattr(ahead, "spawn", spawn)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
+    """The servers that were started."""
+    made: list[Server] = []
+    monkeypatch.setattr(ahead, "ForkServer", lambda threads: made.append(Server(threads)) or made[-1])
     return made
 
 
 def test_what_was_begun_is_taken_by_the_first(started):
     with ahead.beginning():
-        assert ahead.worker(1) is started[0] and len(started) == 1
-        assert ahead.worker(1) is started[1]
-    assert [process.poll() for process in started] == [None, None]
-    for process in started:
-        with process:
-            process.kill()
+        assert ahead.server(1) is started[0] and len(started) == 1
+        assert ahead.server(1) is started[1]
+    assert all(server.lives for server in started)
 
 
 @pytest.mark.parametrize("threads", [None, 2])
 def test_what_nobody_takes_is_ended(started, threads):
     with pytest.raises(KeyboardInterrupt), ahead.beginning():
         if threads:
-            with ahead.worker(threads) as other:
-                assert other is not started[0] and started[0].poll() == -9
-                other.kill()
+            assert ahead.server(threads) is started[1] and not started[0].lives
         raise KeyboardInterrupt
-    assert started[0].poll() == -9 and started[0].stdout.closed
+    assert [server.lives for server in started] == [False, True][: len(started)]
 
 
 def test_one_that_died_is_not_taken(started):
     with ahead.beginning():
-        started[0].kill()
-        started[0].wait()
-        with ahead.worker(1) as other:
-            assert other is started[1]
-            other.kill()
+        started[0].close()
+        assert ahead.server(1) is started[1]
 
 
 def test_it_begins_where_it_will_be_needed_and_there_is_a_core_for_it(tmp_path, monkeypatch):

@@ -75,7 +75,8 @@ def test_free_memory_is_asked_each_time_and_a_row_with_more_on_is_tried_anew():
 
 def test_workers_are_numbered_by_what_is_free_and_cards_are_not_shared(monkeypatch):
     sent: list[tuple[int, str]] = []
-    monkeypatch.setattr(local.subprocess, "Popen", lambda *_, **__: SimpleNamespace())
+    server = SimpleNamespace(serves=lambda threads: True, worker=SimpleNamespace)
+    monkeypatch.setattr(local.ahead, "server", lambda threads: server)
     monkeypatch.setattr(local.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
     monkeypatch.setattr(
         Worker, "send", lambda self, **keys: sent.append((self.card, keys.get("task", "settings")))

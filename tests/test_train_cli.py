@@ -266,12 +266,14 @@ def test_kill_nine_of_the_group_at_any_moment_loses_nothing(here, outputs, long,
     assert_same(found, uninterrupted, found)
 
 
-def workers_of(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """The processes of a command: what workers are forked from, and the workers."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             if f"PPid:\t{pid}\n" in status.read_text():
-                found.append(int(status.parent.name))
+                child = int(status.parent.name)
+                found += [child, *descendants(child)]
         except OSError:
             continue
     return found
@@ -281,8 +283,8 @@ def test_workers_of_a_killed_parent_save_and_end(here, outputs, long, gate, unin
     words = [*long, "checkpoint.every=1000000"]
     process = start(words, outputs)
     wait_for_rows(outputs, 1, process)
-    children = workers_of(process.pid)
-    assert children
+    children = descendants(process.pid)
+    assert len(children) > 1
     assert {os.getpgid(child) for child in children} == {process.pid}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

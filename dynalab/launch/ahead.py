@@ -1,4 +1,4 @@
-"""A worker that begins while its command is still being read: to import torch takes it longer than the reading.
+"""What workers are forked from begins while their command is still being read: to import torch takes longer than that.
 
 Only where the words promise that it will be needed, and there is a second core to do it on. The last command again,
 which mostly finds nothing to do, begins none; where another is refused, or finds all done, the other core has begun in
@@ -9,43 +9,41 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 
 from dynalab.config.places import outputs_root
 from dynalab.core.errors import DynalabError
 from dynalab.core.machine import cores
-from dynalab.launch.process import spawn
+from dynalab.launch.forkserver import ForkServer
 from dynalab.store.paths import OutputPaths
 
 # As `compute.exact` has it, unless there is a word about it.
 _THREADS = 1
 _ABOUT = ("launcher", "compute.threads", "compute.exact")
-_begun: list[subprocess.Popen[str]] = []
+_begun: list[ForkServer] = []
 
 
 @contextlib.contextmanager
 def beginning() -> Iterator[None]:
-    """Have a worker begin, for `worker` to take while the block lasts; one that was not taken is ended."""
-    _begun.append(spawn(_THREADS))
+    """Have a server begin, for `server` to take while the block lasts; one that was not taken is ended."""
+    _begun.append(ForkServer(_THREADS))
     try:
         yield
     finally:
         _end()
 
 
-def worker(threads: int) -> subprocess.Popen[str]:
-    """Start a worker for so many threads, or take the one that was begun."""
-    if threads == _THREADS and _begun and _begun[0].poll() is None:
+def server(threads: int) -> ForkServer:
+    """Start what workers for so many threads are forked from, or take what was begun."""
+    if _begun and _begun[0].serves(threads):
         return _begun.pop()
     _end()
-    return spawn(threads)
+    return ForkServer(threads)
 
 
 def _end() -> None:
     while _begun:
-        with _begun.pop() as process:
-            process.kill()
+        _begun.pop().close()
 
 
 def is_likely(words: Sequence[str], outputs: str | None, argv: Sequence[str]) -> bool:

@@ -34,6 +34,7 @@ class Launcher:
         self._narrowed: set[ShardPaths] = set()
         self._cuda_devices = 0
         self._workers: list[Worker] = []
+        self._server = ahead.server(threads)
         for _ in range(workers):
             self._start()
 
@@ -44,9 +45,11 @@ class Launcher:
 
     def _start(self) -> None:
         """Start a worker, with the first number that none of the others has."""
+        if not self._server.serves(self._threads):
+            self._server = ahead.server(self._threads)
         taken = {other.card for other in self._workers}
         worker = Worker(
-            ahead.worker(self._threads), next(number for number in itertools.count() if number not in taken)
+            self._server.worker(), next(number for number in itertools.count() if number not in taken)
         )
         self._workers.append(worker)
         said = threading.Thread(target=self._read_said, args=(worker,), daemon=True)
@@ -300,11 +303,13 @@ class Launcher:
                 worker.kill()
             if worker.reader is not None:
                 worker.reader.join(timeout=5.0)
+        self._server.close()
 
     def kill(self) -> None:
         """End the workers at once; their checkpoints stand."""
         for worker in self._workers:
             worker.kill()
+        self._server.close()
 
 
 def _no_start(worker: Worker, code: int) -> DynalabError:

@@ -11,7 +11,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from dynalab.store.paths import ShardPaths
 
@@ -75,6 +75,20 @@ def kept_memory() -> dict[str, str]:
     return {key: value for key, value in _ALLOCATOR.items() if key not in os.environ}
 
 
+class Process(Protocol):
+    """What a worker runs in: a `subprocess.Popen`, or a fork that behaves as one."""
+
+    stdin: IO[str] | None
+    stdout: IO[str] | None
+    stderr: IO[str] | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once it has ended."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 @dataclass(eq=False)
 class Worker:
     """A child process that trains: what it was handed, whether it has said that it can begin, was ended from here.
@@ -85,7 +99,7 @@ class Worker:
         said: The last lines that it wrote beside them.
     """
 
-    process: subprocess.Popen[str]
+    process: Process
     card: int = 0
     shard: ShardPaths | None = None
     ready: bool = False
