@@ -17,7 +17,7 @@ _MARGIN = 1.1
 
 
 def watch(pid: int) -> Callable[[], int]:
-    """Follow the worker processes of a command; what is returned ends it and gives the sum of their peaks, in bytes.
+    """Follow the workers of a command, forks of its child; what is returned ends it and gives the sum of their peaks, in bytes.
 
     A process' own peak (VmHWM) never falls, so the last that was seen of each counts.
     """
@@ -26,7 +26,7 @@ def watch(pid: int) -> Callable[[], int]:
 
     def follow() -> None:
         while not stop.wait(_SECONDS):
-            for child in _children(pid):
+            for child in _workers(pid):
                 peaks[child] = max(peaks.get(child, 0), _peak(child))
 
     thread = threading.Thread(target=follow, daemon=True)
@@ -38,6 +38,10 @@ def watch(pid: int) -> Callable[[], int]:
         return sum(peaks.values())
 
     return end
+
+
+def _workers(pid: int) -> list[int]:
+    return [worker for child in _children(pid) for worker in _children(child)]
 
 
 def _children(pid: int) -> list[int]:
