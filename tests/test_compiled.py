@@ -366,8 +366,11 @@ def test_it_is_compiled_once_and_that_is_said(tmp_path, monkeypatch):
 def test_code_of_another_compiler_is_refused(tmp_path, monkeypatch):
     train([*COMPILED, "seed=1"], outputs=tmp_path)
     record = next(tmp_path.glob("*/*/shard-*")) / "run.json"
-    record.write_text(record.read_text().replace('"compiled": "compiled-', '"compiled": "compiled-0'))
-    with pytest.raises(ConfigError, match="begun in code of another compiler"):
-        train([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
+    whole = record.read_text()
+    for key, name in ("rows", "spectra"), ("compiled", "compiled"):
+        record.write_text(whole.replace(f'"{key}": "{name}-', f'"{key}": "{name}-0'))
+        assert record.read_text() != whole
+        with pytest.raises(ConfigError, match="begun in code of another compiler"):
+            train([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
     command = read_command([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
     assert launch(command, Options(anyway=True)).exit_code == 0

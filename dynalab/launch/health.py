@@ -143,8 +143,8 @@ def _threads() -> Check:
 def _compiler() -> Check:
     command = compiling.compiler()
     if command is None:
-        return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}; hmm fits in NumPy")
-    return Check("compiler", OK, f"{command[0]}, for {compiler.KEY} and hmm")
+        return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}; rows and hmm take longer")
+    return Check("compiler", OK, f"{command[0]}, for {compiler.KEY}, rows and hmm")
 
 
 def _quotas() -> Check:

@@ -6,7 +6,7 @@ norms of weights; they have no gradient, and an update of 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,21 +39,22 @@ class Norms:
         """Return the norms, each (S,) in float64."""
         import torch
 
-        result = {"param_norm": norm(state.params[name] for name in self.names)}
+        from dynalab.probes.spectra import squares
+
+        own = squares({name: state.params[name] for name in self.names})
+        result = {"param_norm": joint(own)}
         missing = torch.full_like(result["param_norm"], torch.nan)
         result["grad_norm"] = result["update_norm"] = missing
         if state.gradients is not None:
-            found = [state.gradients[name] for name in self.names if name in state.gradients]
-            result["grad_norm"] = norm(found) if found else torch.zeros_like(missing)
+            found = {name: state.gradients[name] for name in self.names if name in state.gradients}
+            result["grad_norm"] = joint(squares(found)) if found else torch.zeros_like(missing)
         steps: dict[str, Tensor] = {}
         if state.previous is not None:
-            # In float64: neighbouring weights agree in most digits of a float32.
-            before = state.previous
-            steps = {n: state.params[n].to(torch.float64, copy=True).sub_(before[n]) for n in self.names}
-            result["update_norm"] = norm(steps.values())
+            steps = squares({name: state.params[name] for name in self.names}, state.previous)
+            result["update_norm"] = joint(steps)
         if self.last_layer is not None:
-            result["last_layer_norm"] = norm([state.params[self.last_layer]])
-            result["last_layer_update_norm"] = norm([steps[self.last_layer]]) if steps else missing
+            result["last_layer_norm"] = own[self.last_layer].sqrt()
+            result["last_layer_update_norm"] = steps[self.last_layer].sqrt() if steps else missing
         return {name: result[name] for name in COLUMNS if name in result}
 
 
@@ -80,12 +81,15 @@ def build(config: Config, network: nn.Module) -> Norms:
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return the joint Euclidean norm of tensors (S, ...) run by run, shape (S,), summed in float64."""
-    import torch
+    from dynalab.probes.spectra import squares
 
-    wide = (tensor.to(torch.float64, copy=True) for tensor in tensors)
-    squares = [tensor.square_().unsqueeze(-1).flatten(1).sum(1) for tensor in wide]
+    return joint(squares({str(place): tensor for place, tensor in enumerate(tensors)}))
+
+
+def joint(squares: Mapping[str, Tensor]) -> Tensor:
+    """Return the root (S,) of what some sums of squares (S,) add up to."""
     # Added one by one: torch sums over an outer axis in an order that depends on the inner length, S.
-    total = squares[0]
-    for square in squares[1:]:
-        total = total + square
+    total, *others = squares.values()
+    for own in others:
+        total = total + own
     return total.sqrt()

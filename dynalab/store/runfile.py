@@ -167,7 +167,7 @@ _PLAN = {
     "keep": positive,
     "exact": flag,
     "compile": flag,
-    "compiled": is_name,
+    **dict.fromkeys(("compiled", "rows"), is_name),
     "every": mapping(positive, is_name),
     "names": mapping(text),
     "split_from": is_name,

@@ -19,6 +19,7 @@ from dynalab.core.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import count, listed
+from dynalab.probes import spectra
 from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.carve import is_untrained
 from dynalab.store.lock import Lock
@@ -160,15 +161,16 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
         )
     if job.compile and not shard.plan["compile"]:
         control.warnings.append(f"{paths.root.name} goes on as it began, without compute.compile=true")
-    if shard.plan["compile"] and not device.startswith("cuda"):
-        made = compiler.library().stem
-        if shard.plan.setdefault("compiled", made) != made and not job.anyway:
+    if not device.startswith("cuda"):
+        made = {"rows": spectra.code()}
+        if shard.plan["compile"]:
+            made["compiled"] = compiler.library().stem
+        if {**made, **shard.plan} != {**shard.plan, **made} and not job.anyway:
             raise ConfigError(
                 f"{paths.root.name}: was begun in code of another compiler or version of dynalab, whose bits may be "
                 "others; --anyway goes on"
             )
-        if job.anyway:
-            shard.plan["compiled"] = made
+        shard.plan |= made
     torch.set_num_threads(threads)
     attempt = {**provenance(device), **code_of(paths.ensemble, job.folders), "threads": threads}
     attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}

@@ -1,0 +1,407 @@
+// Statistics of the weights of several runs in one pass over memory, in float64; `spectra.py` has the same in torch.
+//
+// What a run comes to does not depend on any other, nor on where its numbers lie: lanes that hold different runs have
+// nothing to do with each other, and everything goes through the same instructions.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <vector>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int V = 8;
+#elif defined(__AVX__)
+constexpr int V = 4;
+#else
+constexpr int V = 2;
+#endif
+typedef int64_t Size;
+typedef double Vec __attribute__((vector_size(V * sizeof(double)), aligned(8), may_alias));
+typedef int64_t Ints __attribute__((vector_size(V * sizeof(double)), aligned(8), may_alias));
+#define UNROLL _Pragma("GCC unroll 16")
+
+// Rows and vectors of columns of a product at a time; and vectors of matrices whose eigenvalues are found together.
+constexpr int MR = V < 8 ? 4 : 8, NR = V < 8 ? 2 : 3, Q = 2, LANES = Q * V;
+
+static inline Size whole(Size n) { return (n + V - 1) / V * V; }
+static inline Vec load(const double *p) { return *(const Vec *)p; }
+// GCC 12 makes six instructions of the conversion where one does.
+#if defined(__AVX512F__)
+static inline Vec load(const float *p) { return (Vec)_mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+#elif defined(__AVX__)
+static inline Vec load(const float *p) { return (Vec)_mm256_cvtps_pd(_mm_loadu_ps(p)); }
+#else
+static inline Vec load(const float *p) { return Vec{p[0], p[1]}; }
+#endif
+static inline void store(double *p, Vec v) { *(Vec *)p = v; }
+static inline Vec size(Vec x) { return x < 0.0 ? -x : x; }
+static inline double sum(Vec v) {
+  double total = 0;
+  for (int i = 0; i < V; i++) total += v[i];
+  return total;
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+template <int H> static inline Vec folded(Vec a, Vec b) {
+  Ints low, high;
+  for (int k = 0; k < V; k++) {
+    low[k] = k & H ? V + (k ^ H) : k;
+    high[k] = k & H ? V + k : k ^ H;
+  }
+  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+}
+// The sums of V vectors.
+template <int H = 1> static inline Vec sums(Vec *parts) {
+  for (int i = 0; i < V / (2 * H); i++) parts[i] = folded<H>(parts[2 * i], parts[2 * i + 1]);
+  if constexpr (2 * H < V) return sums<2 * H>(parts);
+  return parts[0];
+}
+#else
+static inline Vec sums(Vec *parts) {
+  Vec total;
+  for (int i = 0; i < V; i++) total[i] = sum(parts[i]);
+  return total;
+}
+#endif
+
+namespace {
+
+struct Memory {
+  void *held = nullptr;
+  explicit Memory(Size n) {
+    if (posix_memalign(&held, 64, (n + V) * sizeof(double))) throw std::bad_alloc();
+    std::memset(held, 0, (n + V) * sizeof(double));
+  }
+  Memory(const Memory &) = delete;
+  ~Memory() { std::free(held); }
+  double *numbers() const { return (double *)held; }
+};
+
+// Lower tiles of C (l, l) = X^T X, X (K, ld).
+void products(const double *X, Size K, Size l, Size ld, double *C) {
+  for (Size j = 0; j < l; j += MR)
+    for (Size k = 0; k < j + MR; k += NR * V) {
+      Vec c[MR][NR];
+      UNROLL for (int i = 0; i < MR; i++)
+        UNROLL for (int q = 0; q < NR; q++) c[i][q] = Vec{};
+      const double *row = X;
+      for (Size r = 0; r < K; r++, row += ld) {
+        Vec b[NR];
+        UNROLL for (int q = 0; q < NR; q++) b[q] = load(row + k + q * V);
+        UNROLL for (int i = 0; i < MR; i++)
+          UNROLL for (int q = 0; q < NR; q++) c[i][q] += row[j + i] * b[q];
+      }
+      for (int i = 0; i < MR && j + i < l; i++)
+        for (Size q = k; q <= j + i && q < k + NR * V; q++) C[(j + i) * l + q] = c[i][(q - k) / V][(q - k) % V];
+    }
+}
+
+// y = A x for the lower triangle A (n, n) of rows `ld` apart, from which v w^T + w v^T is taken before where UPDATES;
+// there are whole(n) rows, and vectors are zero from n on.
+template <bool UPDATES>
+void pass(double *A, Size n, Size ld, const double *v, const double *w, const double *x, double *y) {
+  Ints lane;
+  for (int i = 0; i < V; i++) lane[i] = i;
+  std::memset(y, 0, whole(n) * sizeof(double));
+  for (Size j = 0; j < n; j += V) {
+    double *rows = A + j * ld;
+    Vec total[V];
+    UNROLL for (int i = 0; i < V; i++) total[i] = Vec{};
+    for (Size k = 0; k < j; k += V) {
+      const Vec vk = load(v + k), wk = load(w + k), xk = load(x + k);
+      Vec yk = load(y + k);
+      UNROLL for (int i = 0; i < V; i++) {
+        Vec a = load(rows + i * ld + k);
+        if (UPDATES) {
+          a -= v[j + i] * wk;
+          a -= w[j + i] * vk;
+          store(rows + i * ld + k, a);
+        }
+        total[i] += a * xk;
+        yk += a * x[j + i];
+      }
+      store(y + k, yk);
+    }
+    const Vec vk = load(v + j), wk = load(w + j), xk = load(x + j);
+    Vec yk = load(y + j);
+    UNROLL for (int i = 0; i < V; i++) {
+      Vec a = load(rows + i * ld + j);
+      if (UPDATES) {
+        a -= v[j + i] * wk;
+        a -= w[j + i] * vk;
+        store(rows + i * ld + j, a);
+      }
+      const Vec below = lane < i ? a : Vec{};
+      total[i] += (lane == i ? a : below) * xk;
+      yk += below * x[j + i];
+    }
+    store(y + j, yk + sums(total));
+  }
+  for (Size k = n; k < whole(n); k++) y[k] = 0;
+}
+
+// The reflection that leaves of a row's first n entries the last one; returns its factor, and that entry's square.
+double reflection(const double *row, Size n, double *v, double &square) {
+  Vec squares{};
+  std::memcpy(v, row, n * sizeof(double));
+  const double last = row[n - 1];
+  std::memset(v + n - 1, 0, (whole(n) - n + 1) * sizeof(double));
+  for (Size k = 0; k < n; k += V) squares += load(v + k) * load(v + k);
+  const double others = sum(squares);
+  square = last * last + others;
+  if (others == 0) {
+    std::memset(v, 0, whole(n) * sizeof(double));
+    return 0;
+  }
+  const double norm = std::sqrt(square);
+  v[n - 1] = last < 0 ? last - norm : last + norm;
+  return 1 / (norm * (norm + std::fabs(last)));
+}
+
+// Brings the lower triangle A (n, n), rows `ld` apart and whole(n) of them, to tridiagonal form (Golub and Van Loan 2013,
+// section 8.3.1, from the last row on): its diagonal, and the squares beside it, [i] of entry (i, i - 1); both
+// `every` apart. There is room for 4 vectors.
+void tridiagonal(double *A, Size n, Size ld, double *diagonal, double *beside, Size every, double *room) {
+  double *v = room, *w = v + ld, *x = w + ld, *y = x + ld;
+  double factor = 0;
+  for (Size r = n - 1; r >= 0; r--) {
+    double *row = A + r * ld;
+    if (r < n - 1) {
+      // Up to this row the one before is still to be taken off.
+      Vec along{};
+      for (Size k = 0; k <= r; k += V) {
+        const Vec product = load(y + k) * factor;
+        store(w + k, product);
+        along += product * load(v + k);
+      }
+      const double share = sum(along) * factor * 0.5;
+      for (Size k = 0; k <= r; k += V) store(w + k, load(w + k) - share * load(v + k));
+      const double vr = v[r], wr = w[r];
+      for (Size k = 0; k <= r; k += V) store(row + k, load(row + k) - vr * load(w + k) - wr * load(v + k));
+    }
+    diagonal[r * every] = row[r];
+    if (!r) break;
+    factor = reflection(row, r, x, beside[r * every]);
+    if (r < n - 1) {
+      for (Size k = r; k < whole(r); k++) v[k] = w[k] = 0;
+      pass<true>(A, r, ld, v, w, x, y);
+    } else
+      pass<false>(A, r, ld, v, w, x, y);
+    std::swap(v, x);
+  }
+  beside[0] = 0;
+}
+
+// Eigenvalues of LANES tridiagonal matrices of `last + 1` rows each at once, by the root-free QR of Pal, Walker and Kahan
+// (Parlett 1980, section 8.15; LAPACK's dsterf) in the place of the diagonals d; the squares e, [i] beside d[i - 1]
+// and d[i], are used up. Where a matrix is split in parts, a step goes through all of them. Returns whether all were
+// found.
+bool eigenvalues(Vec (*d)[Q], Vec (*e)[Q], Size *last) {
+  constexpr double EPS = std::numeric_limits<double>::epsilon() / 2, SMALL = 1e-34;
+  const auto at = [](Vec(*x)[Q], Size i, int lane) -> double { return x[i][lane / V][lane % V]; };
+  Size left = 60 * (1 + *std::max_element(last, last + LANES));
+  while (true) {
+    Vec shift[Q];
+    Ints ends[Q];
+    Size longest = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+      Size &n = last[lane];
+      while (n && (at(e, n, lane) <= SMALL ||
+                   at(e, n, lane) <= EPS * EPS * std::fabs(at(d, n, lane) * at(d, n - 1, lane))))
+        n--;
+      longest = n > longest ? n : longest;
+      ends[lane / V][lane % V] = n;
+      double sigma = 0;
+      if (n) {
+        const double end = at(d, n, lane), root = std::sqrt(at(e, n, lane));
+        const double ratio = (at(d, n - 1, lane) - end) / (2 * root), far = std::sqrt(ratio * ratio + 1);
+        sigma = end - root / (ratio + (ratio < 0 ? -far : far));
+      }
+      shift[lane / V][lane % V] = sigma;
+    }
+    if (!longest) return true;
+    if (!left--) return false;
+    Vec c[Q], s[Q], gamma[Q], p[Q];
+    for (int q = 0; q < Q; q++) {
+      c[q] = Vec{} + 1.0;
+      s[q] = Vec{};
+      gamma[q] = d[0][q] - shift[q];
+      p[q] = gamma[q] * gamma[q];
+    }
+    for (Size i = 1; i <= longest; i++)
+      UNROLL for (int q = 0; q < Q; q++) {
+        const Ints moves = ends[q] >= i, ended = ends[q] == i;
+        const Vec b = e[i][q], alpha = d[i][q], r = p[q] + b;
+        const Ints none = r == 0.0;
+        const Vec over = 1.0 / (none ? Vec{} + 1.0 : r), turned = none ? Vec{} + 1.0 : p[q] * over, sine = b * over;
+        const Vec kept = s[q] * r, next = turned * (alpha - shift[q]) - sine * gamma[q];
+        const Vec before = gamma[q] + (alpha - next);
+        const Ints flat = turned == 0.0;
+        const Vec squared = next * next / (flat ? Vec{} + 1.0 : turned), product = flat ? c[q] * b : squared;
+        if (i > 1) e[i - 1][q] = moves ? kept : e[i - 1][q];
+        d[i - 1][q] = moves ? before : d[i - 1][q];
+        d[i][q] = ended ? shift[q] + next : alpha;
+        e[i][q] = ended ? sine * product : b;
+        c[q] = turned, s[q] = sine, gamma[q] = next, p[q] = product;
+      }
+  }
+}
+
+struct Part {
+  const float *at;
+  Size count; // entries of a run
+};
+
+template <class F> void each(const Part *parts, Size count, Size run, F of) {
+  for (Size i = 0; i < count; i++) of(parts[i].at + run * parts[i].count, parts[i].count);
+}
+
+} // namespace
+
+// Of weights (S, m, n): the lower triangles of W W^T where m < n, else of W^T W, (S, l, l), and the sums of sizes and of the
+// diagonal, (S,) each. Returns 1 where there is no memory.
+extern "C" int grams(const float *weights, Size runs, Size m, Size n, double *gram, double *l1, double *trace) try {
+  const Size l = m < n ? m : n, K = m < n ? n : m, ld = (l + NR * V + MR) / V * V + V;
+  Memory room(K * ld);
+  double *X = room.numbers();
+  for (Size run = 0; run < runs; run++, weights += m * n) {
+    double diagonal = 0;
+    for (Size i = 0; i < l; i++) diagonal += weights[i * n + i];
+    trace[run] = diagonal;
+    Vec sizes[4]{};
+    Size k = 0;
+    double rest = 0;
+    for (; k + 4 * V <= m * n; k += 4 * V)
+      UNROLL for (int i = 0; i < 4; i++) sizes[i] += size(load(weights + k + i * V));
+    for (; k < m * n; k++) rest += std::fabs(weights[k]);
+    l1[run] = sum(sizes[0] + sizes[1] + (sizes[2] + sizes[3])) + rest;
+    if (m < n) {
+      for (Size some = 0; some < m; some += V)
+        for (Size j = 0; j < n; j++)
+          for (Size i = some; i < m && i < some + V; i++) X[j * ld + i] = weights[i * n + j];
+    } else
+      for (Size i = 0; i < m; i++)
+        for (Size j = 0; j < n; j++) X[i * ld + j] = weights[i * n + j];
+    products(X, K, l, ld, gram + run * l * l);
+  }
+  return 0;
+} catch (const std::bad_alloc &) {
+  return 1;
+}
+
+// Of positive matrices of some kinds, (counts[i], sizes[i], sizes[i]) each, of which the lower triangle is read: the
+// largest, the mean and the variance of the roots of their eigenvalues, (3, counts[i]) each; roots below `least` count
+// as 0. Returns 1 where there is no memory, 2 where eigenvalues were not found.
+extern "C" int spectra(const double *const *matrices, const Size *counts, const Size *sizes, Size kinds, double least,
+                       double *const *to) try {
+  struct One {
+    Size n;
+    const double *from;
+    double *to;
+    Size every;
+  };
+  std::vector<One> all;
+  for (Size kind = 0; kind < kinds; kind++)
+    for (Size i = 0; i < counts[kind]; i++)
+      all.push_back({sizes[kind], matrices[kind] + i * sizes[kind] * sizes[kind], to[kind] + i, counts[kind]});
+  // Those of a size together: a step of as many lanes takes as long as that of the largest.
+  std::stable_sort(all.begin(), all.end(), [](const One &a, const One &b) { return a.n > b.n; });
+  if (all.empty()) return 0;
+  const Size most = all[0].n, ld = whole(most) + V;
+  Memory room(whole(most) * ld + 4 * ld), bands(2 * most * LANES);
+  double *A = room.numbers(), *d = bands.numbers(), *e = d + most * LANES;
+  for (size_t first = 0; first < all.size(); first += LANES) {
+    const int several = (int)std::min<size_t>(LANES, all.size() - first);
+    Size last[LANES] = {};
+    double scales[LANES] = {};
+    std::memset(d, 0, 2 * most * LANES * sizeof(double));
+    for (int lane = 0; lane < several; lane++) {
+      const One &one = all[first + lane];
+      double &scale = scales[lane];
+      for (Size i = 0; i < one.n; i++) scale = std::max(scale, std::fabs(one.from[i * one.n + i]));
+      if (scale == 0) continue;
+      std::memset(A, 0, whole(one.n) * ld * sizeof(double));
+      for (Size i = 0; i < one.n; i++)
+        for (Size j = 0; j <= i; j++) A[i * ld + j] = one.from[i * one.n + j] / scale;
+      tridiagonal(A, one.n, ld, d + lane, e + lane, LANES, A + whole(most) * ld);
+      last[lane] = one.n - 1;
+    }
+    if (!eigenvalues((Vec(*)[Q])d, (Vec(*)[Q])e, last)) return 2;
+    for (int lane = 0; lane < several; lane++) {
+      const One &one = all[first + lane];
+      double largest = 0, total = 0, squares = 0;
+      for (Size i = 0; i < one.n; i++) {
+        double &value = d[i * LANES + lane];
+        value = std::sqrt(std::max(value, 0.0) * scales[lane]);
+        if (value < least) value = 0;
+        largest = std::max(largest, value);
+        total += value;
+      }
+      const double mean = total / one.n;
+      for (Size i = 0; i < one.n; i++) squares += (d[i * LANES + lane] - mean) * (d[i * LANES + lane] - mean);
+      one.to[0] = largest, one.to[one.every] = mean, one.to[2 * one.every] = squares / one.n;
+    }
+  }
+  return 0;
+} catch (const std::bad_alloc &) {
+  return 1;
+}
+
+// Mean and variance of all entries of some tensors of S runs, (S,) each.
+extern "C" void moments(const Part *parts, Size count, Size runs, double *mean, double *variance) {
+  for (Size run = 0; run < runs; run++) {
+    Size entries = 0;
+    double total = 0, squares = 0;
+    each(parts, count, run, [&](const float *x, Size n) {
+      Vec sums[4]{};
+      Size k = 0;
+      for (; k + 4 * V <= n; k += 4 * V)
+        UNROLL for (int i = 0; i < 4; i++) sums[i] += load(x + k + i * V);
+      for (; k < n; k++) total += x[k];
+      total += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
+      entries += n;
+    });
+    const double middle = total / entries;
+    each(parts, count, run, [&](const float *x, Size n) {
+      Vec sums[4]{};
+      Size k = 0;
+      for (; k + 4 * V <= n; k += 4 * V)
+        UNROLL for (int i = 0; i < 4; i++) {
+          const Vec off = load(x + k + i * V) - middle;
+          sums[i] += off * off;
+        }
+      for (; k < n; k++) squares += (x[k] - middle) * (x[k] - middle);
+      squares += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
+    });
+    mean[run] = middle, variance[run] = squares / entries;
+  }
+}
+
+// The sum of squares of each of some tensors of S runs, or of what they differ in from others, null where from 0:
+// (count, S).
+extern "C" void squares(const Part *parts, const Part *others, Size count, Size runs, double *to) {
+  for (Size part = 0; part < count; part++)
+    for (Size run = 0; run < runs; run++) {
+      const Size n = parts[part].count;
+      const float *x = parts[part].at + run * n, *y = others ? others[part].at + run * n : nullptr;
+      Vec sums[4]{};
+      double rest = 0;
+      Size k = 0;
+      for (; k + 4 * V <= n; k += 4 * V)
+        UNROLL for (int i = 0; i < 4; i++) {
+          const Vec off = y ? load(x + k + i * V) - load(y + k + i * V) : load(x + k + i * V);
+          sums[i] += off * off;
+        }
+      for (; k < n; k++) {
+        const double off = y ? (double)x[k] - y[k] : x[k];
+        rest += off * off;
+      }
+      *to++ = sum(sums[0] + sums[1] + (sums[2] + sums[3])) + rest;
+    }
+}
