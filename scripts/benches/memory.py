@@ -17,7 +17,7 @@ _MARGIN = 1.1
 
 
 def watch(pid: int) -> Callable[[], int]:
-    """Follow the workers of a command, forks of its child; what is returned ends it and gives the sum of their peaks, in bytes.
+    """Follow the workers of a command, forks of its child; what is returned ends it and sums their peaks, in bytes.
 
     A process' own peak (VmHWM) never falls, so the last that was seen of each counts.
     """
