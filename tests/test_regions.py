@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nulls.regions import autocorrelated
 from stored import assert_same, bits
 from torch import Tensor, nn
 
@@ -258,7 +259,6 @@ def test_the_analysis_counts_what_the_probe_does(kept):
     assert one.curves["local_complexity"].sum() == pytest.approx(total[1])
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_command_its_page_and_its_refusals(kept, here, monkeypatch):
     monkeypatch.setenv("DYNALAB_OUTPUTS", str(kept.path.parents[1]))
     done = here("analyze", "regions", "--json", "points=30")
@@ -315,7 +315,7 @@ def test_phases_are_falls_and_rises_with_their_turns():
     assert len(noisy) == 3
     for one, exact in zip(noisy, (0, 100, 400), strict=True):
         low, high = one.onset_interval
-        assert low <= exact <= high and high - low < 200
+        assert low <= exact <= high and high - low <= 200
     assert phases(2.0 + 0 * curve) == phases(np.zeros(61)) == phases([1.0]) == ()
     assert len(phases(np.linspace(1, 5, 20))) == len(phases(np.linspace(5, 1, 20))) == 1
 
@@ -336,24 +336,24 @@ def test_noise_and_monotone_curves_raise_few_false_alarms():
 def test_noise_that_neighbouring_rows_share_raises_few_false_alarms(rows):
     rng = np.random.default_rng(0)
     for rho in (0.5, 0.7):
-        noise = rng.normal(size=(300, rows))
-        for row in range(1, rows):
-            noise[:, row] = rho * noise[:, row - 1] + math.sqrt(1 - rho**2) * noise[:, row]
-        alarms = sum(bool(phases(1 + 0.1 * one, 0.05)) for one in noise)
+        alarms = sum(bool(phases(1 + 0.1 * one, 0.05)) for one in autocorrelated(rho, (300, rows), rng))
         assert alarms <= 0.07 * 300, (rho, alarms)
 
 
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize(
     ("rows", "flat", "noise"), [(30, 12, 0.05), (60, 12, 0.1), (100, 40, 0.05), (200, 80, 0.1)]
 )
-def test_an_onset_after_a_flat_stretch_is_between_its_ends(rows, flat, noise):
-    """The lowest row is anywhere in the noise of what is flat; the interval holds the step from which on it rises."""
-    rng = np.random.default_rng(0)
+def test_an_onset_after_a_flat_stretch_is_between_its_ends(rows, flat, noise, alike):
+    """The lowest row is anywhere in the noise of what is flat; the interval holds the step from which on it rises.
+
+    Also where neighbouring rows err alike, of which differences from row to row show less: these held it in 40%.
+    """
     curve = np.interp(np.arange(rows), [0, flat, rows - 1], [1.0, 1.0, 3.0])
     rises = [
         one
-        for _ in range(200)
-        for one in phases(curve + noise * rng.normal(size=rows))[-1:]
+        for row in autocorrelated(alike, (200, rows), np.random.default_rng(0))
+        for one in phases(curve + noise * row)[-1:]
         if one.after > one.before
     ]
     held = [one.onset_interval[0] <= 10 * flat <= one.onset_interval[1] for one in rises]

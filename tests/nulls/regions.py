@@ -1,4 +1,4 @@
-"""Runs whose phases set in, and that reach landmarks, of which some come after what is seen of them."""
+"""Runs whose phases set in, and that reach landmarks, some after what is seen of them; curves in noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 from nulls.alike import alike
 
+from dynalab.analysis.base import Group
 from dynalab.analysis.regions.findings import Around, RunFindings
 from dynalab.analysis.regions.phases import Phase
 
@@ -51,3 +52,37 @@ def runs(law: str, n: int, seed: int) -> list[RunFindings]:
             )
         )
     return found
+
+
+# Mean shares of training after which curves rise and the level is reached, how far runs lie around, and the noise.
+RISES, REACHES, APART, NOISE = 0.4, 0.3, 0.05, 0.1
+
+
+def autocorrelated(share: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return noise of deviation 1, of which neighbours along the last axis correlate by a share."""
+    noise = rng.normal(size=shape)
+    for row in range(1, shape[1]):
+        noise[:, row] = share * noise[:, row - 1] + np.sqrt(1 - share**2) * noise[:, row]
+    return noise
+
+
+def rising(n: int, rows: int, share: float, seed: int) -> tuple[Group, np.ndarray]:
+    """Return runs whose curves are flat, then rise to three times as much, in such noise, and the rows they rise from.
+
+    With rows 1 + 20 m the medians of these rows, and of those that reach the level, are known.
+    """
+    rng = np.random.default_rng([seed, n, rows])
+    last = rows - 1
+    onsets, reached = (
+        np.clip(np.round(last * (at + APART * rng.normal(size=n))), 1, last - 1) for at in (RISES, REACHES)
+    )
+    noise, places = NOISE * autocorrelated(share, (n, rows), rng), np.arange(rows)
+    columns = {
+        f"s{run:04d}": {
+            "local_complexity_train": np.interp(places, [0, onsets[run], last], [1.0, 1.0, 3.0]) + noise[run],
+            "train_accuracy": (places >= reached[run]).astype(float),
+        }
+        for run in range(n)
+    }
+    levels = {"levels": {"train_accuracy": 0.99, "test_accuracy": 0.99}}
+    return Group.of(columns, places, config=levels), onsets

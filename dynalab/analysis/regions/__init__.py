@@ -11,7 +11,10 @@ noise seen between windows of rows would have (of one row below 40, of five at 1
 constant, 5% or fewer have one that is not there, at 8 to 300 rows and where the noise of neighbouring rows correlates
 by 0 to .7. Where no row counts eight units around all points of a set together, or where noise would hide such a
 change, as it often does with fewer than 60 rows, the verdict is `cannot_tell`; at 100 rows noise of 5% of the first
-value hides few phases. Each onset and end has the steps between which the curve cannot be told from its extreme; over
+value hides few phases. Each onset and end has the steps between which the curve cannot be told from its extreme, the
+noise of neighbouring rows taken for a first-order autoregression whose correlation two lags of second differences
+tell. Of simulated curves that are flat and then rise these held the step from which on they do in 95% or more, at 21
+to 201 rows and correlations of 0 to .95; with what is left of 72 smoothed curves of real runs as noise, in 97%. Over
 runs stand shares and median steps with 95% intervals, runs that have not come so far counting as later, and by how
 many steps a phase sets in after the run memorises and generalises (the levels of the task).
 
@@ -56,7 +59,7 @@ __all__ = [
     "NEEDS", "TITLE", "VERSION", "Config", "Contrast", "Findings", "analyse", "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 5
+VERSION = 6
 TITLE = "Linear regions"
 FIGURES = ("regions",)
 RECORD = record_of("regions")

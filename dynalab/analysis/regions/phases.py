@@ -23,6 +23,9 @@ WIDTHS = (13.3, 10.5, 9.0, 8.2)
 COUNTED = 8
 # And between rows up to so far apart, where there are so many for each.
 LAGS, ROWS_PER_LAG = 4, 20
+# Rows so far apart, where there are so many for each, and neighbours tell by how much the noise of these correlates,
+# up to this: a walk at random has no noise around anything.
+FAR, ROWS_PER_FAR, ALIKE = 16, 12, 0.95
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Phase:
     """A stretch on which the curve falls or rises."""
 
     onset_step: int  # step of the row that it goes out from, the extreme before it
-    # Steps between which the curve cannot be told from that extreme by its noise from row to row.
+    # Steps between which the curve cannot be told from that extreme by its noise, that of neighbouring rows alike.
     onset_interval: tuple[int, int]
     end_step: int  # step of the row that it comes to
     end_interval: tuple[int, int]  # likewise
@@ -71,7 +74,8 @@ def phases_of(steps: np.ndarray, values: np.ndarray, change: float, points: int 
     turns = [] if few else _extremes(values, means, _turns(scaled, change, least), half)
     roots = np.sqrt(np.maximum(values, 0.0))
     noise = _noise(roots, range(1, 1 + min(max(len(roots) // ROWS_PER_LAG, 1), LAGS)))
-    about = [_about(steps, roots, row, noise) for row in turns]
+    whole = max(noise, _autocorrelated(roots))
+    about = [_about(steps, roots, row, whole) for row in turns]
     legs = [
         Phase(
             int(steps[a]),
@@ -118,6 +122,21 @@ def _noise(values: np.ndarray, lags: Iterable[int]) -> float:
     From second differences, which are those of the noise alone where the curve is straight or bends slowly.
     """
     return max((_deviation(bends) for lag in lags if len(bends := _bends(values, lag))), default=0.0)
+
+
+def _autocorrelated(values: np.ndarray) -> float:
+    """Return the standard deviation of the noise, that of a row correlating with that of the row before.
+
+    The second differences of a first-order autoregression with correlation r are 2 (1 - r^h) (3 - r^h) times its
+    variance at lag h, so that those at two lags tell r. Larger lags alone would take a curve that bends for noise.
+    """
+    far = min(max(len(values) // ROWS_PER_FAR, 2), FAR)
+    if len(values) <= 2 * far:
+        return 0.0
+    near, wide = (_deviation(_bends(values, lag)) for lag in (1, far))
+    r = np.linspace(0.0, ALIKE, 96)
+    seen, at_far = ((1 - r**lag) * (3 - r**lag) / 3 for lag in (1, far))
+    return near / math.sqrt(np.interp((wide / near) ** 2, at_far / seen, seen)) if near else 0.0
 
 
 def _spread(means: np.ndarray, window: int) -> float:
