@@ -10,6 +10,7 @@ from bars import calibration
 from bars.base import Bar
 from bars.calibration import LEAST, Errors, Null, most
 from nulls.hmm import trajectories, walks
+from nulls.kernel import SPACINGS
 
 from dynalab.analysis import hmm
 from dynalab.analysis.butterfly import landmarks
@@ -88,6 +89,9 @@ LEFT = (
     *(f"{n} runs, half visit a state" for n in (10, 50)),
     "all pairs of 20 runs, of",
     "lags of 20 runs, all",
+    *(f"kernels whose weights are kept at {kept}" for kept in SPACINGS if not kept.startswith("19")),
+    # Asked of a run in `test_regions.py`.
+    "regions of",
     "phases of 20",
     "phases of 5 runs, all",
     "3 and 3 runs, values: the",

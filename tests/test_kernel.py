@@ -147,7 +147,8 @@ def test_where_the_kernel_comes_to_be_slow_and_its_cone():
     assert settled(np.array([0.1, 0.1, 0.1, 9, 3]), 0.1, 3) is None
     # A window of 140 steps may hide 100 slow ones if the rest can have turned as far; where it cannot, it moves.
     assert hides(np.array([1.0, 0.5]), np.array([100, 140]), 100, 0.1)
-    assert not hides(np.array([1.0, 0.9]), np.array([100, 140]), 100, 0.1)
+    assert not hides(np.array([1.0, 0.9]), np.array([100, 130]), 100, 0.1)
+    assert hides(np.array([1.0, 0.9]), np.array([100, 140]), 100, 0.1)
     assert not hides(np.array([0.5, 1.0]), np.array([100, 140]), 100, 0.1)
     # Straight on, an angle of 0 however a walk would turn; at random, that of the walk.
     way = np.arange(6.0)[:, None, None] * np.ones((6, 30, 30))

@@ -422,6 +422,31 @@ def setting_in(law: str, n: int, seed: int) -> Errors:
     return {"regions, onset after a landmark: interval": _printed(interval, lag(law))}
 
 
+def rising(n: int, rows: int, share: float, seed: int) -> Errors:
+    """`analyze regions` of curves that rise from a known row on, in noise of which neighbouring rows share some."""
+    from nulls.regions import REACHES, RISES
+    from nulls.regions import rising as make
+
+    from dynalab.analysis import regions
+
+    group, onsets = make(n, rows, share, seed)
+    findings = regions.analyse([group], regions.Config(change=0.3))
+    ascents = [run.train and run.train.ascent for run in findings.runs]
+    ascent = findings.summary.sets[0].phases["ascent"]
+    within = ascent.onset.interval if n > 3 else ascent.onset_within
+    return {
+        "regions, onset in a run: interval": [
+            _misses(phase.onset_interval, onset)
+            for phase, onset in zip(ascents, onsets.tolist(), strict=True)
+            if phase
+        ],
+        "regions, onset over runs: interval": _printed(within, RISES * (rows - 1)),
+        "regions, onset after a landmark: interval": _printed(
+            ascent.after_memorising.interval, (RISES - REACHES) * (rows - 1)
+        ),
+    }
+
+
 def kernels(n: int, seed: int) -> Errors:
     """Runs whose kernels know nothing of the labels and walk at random: none has an excess."""
     from nulls.kernel import unrelated, wandering
@@ -437,6 +462,21 @@ def kernels(n: int, seed: int) -> Errors:
         "kernel, cone: interval of the excess": [
             _misses(Over.of([Against.of(*cone(wandering(own))) for own in seeds]).interval, 0.0)
         ],
+    }
+
+
+def paced(spacing: str, seed: int) -> Errors:
+    """Kernels that settle or move, by rows every 200th of training, of which fewer are kept."""
+    from nulls.kernel import LAST, SPACINGS, turning
+
+    from dynalab.analysis.kernel import Config, Pace
+
+    (kernel, noisy), dense = turning(seed), np.arange(0, LAST + 1, LAST // 200)
+    steps = SPACINGS[spacing](np.random.default_rng(seed))
+    truth, said = (Pace.of(at, of[at], Config()).verdict for at, of in ((dense, kernel), (steps, noisy)))
+    return {
+        f"kernel: {wrong} where it {right}": [said == wrong] if truth == right else []
+        for right, wrong in (("settles", "moves"), ("moves", "settles"))
     }
 
 
@@ -610,6 +650,7 @@ def _statistics() -> list[Null]:
     from nulls.directions import KINDS as WALKS
     from nulls.examples import alike
     from nulls.hmm import VISITS, pooled, walks
+    from nulls.kernel import SPACINGS
     from nulls.landscape import LAWS as SLICES
     from nulls.regions import LAWS as ONSETS
 
@@ -658,6 +699,7 @@ def _statistics() -> list[Null]:
         found.append(Null(f"parity, two events by chance, {said}", partial(earlier, chance, lead)))
     found.append(Null("spectra without negative eigenvalues, a hundred at once", negative, NULLS // 100))
     found.append(Null("norms without periods", aperiodic))
+    found += [Null(f"kernels whose weights are kept at {said}", partial(paced, said)) for said in SPACINGS]
     for kind, (n, rows, weights) in product(WALKS, ((5, 12, 120), (10, 60, 1000))):
         said = f"{n} runs, {weights:,} weights walk {rows - 1} steps, {kind}"
         found.append(Null(said, partial(directed, kind, n, rows, weights)))
@@ -677,6 +719,9 @@ def _statistics() -> list[Null]:
             found.append(Null(f"{n} runs, each and the next, {law}", partial(paired, law, n, True)))
         found += [Null(f"phases of {n} runs, {law}", partial(setting_in, law, n)) for law in ONSETS]
         found += [Null(f"lags of {n} runs, {law}", partial(lagging, law, n)) for law in LAGS]
+    for rows, alike_by, n in product((21, 201), (0.0, 0.8, 0.95), (3, 20)):
+        said = f"regions of {n} runs, {rows} rows, neighbours alike by {alike_by:g}"
+        found.append(Null(said, partial(rising, n, rows, alike_by), NULLS // n))
     for n in (3, 5, 8, 20):
         # Of so few skewed values no interval of a mean holds its level, as below.
         few = 0.08 if n <= 5 else MOST
