@@ -166,8 +166,8 @@ def test_one_state_is_one_sentence(page: Writer, outputs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("runs", "rows", "size", "few"),
-    [(5, 6, 14, "6 a run, 14 features"), (22, 6, 14, "6 a run, 14 features"), (23, 6, 14, ""), (5, 6, 2, ""),
-     (1, 26, 2, "26 a run, 2 features"), (5, 1, 1, "1 a run, 1 feature")],
+    [(5, 6, 14, "6 a run, 14 features"), (32, 6, 14, "6 a run, 14 features"), (33, 6, 14, ""), (7, 6, 2, ""),
+     (1, 38, 2, "38 a run, 2 features"), (5, 1, 1, "1 a run, 1 feature")],
 )  # fmt: skip
 def test_few_rows_for_many_features_tell_nothing_apart(runs: int, rows: int, size: int, few: str) -> None:
     courses = [{"run": f"e/{i}", "steps": list(range(rows)), "states": [0] * rows} for i in range(runs)]

@@ -73,9 +73,7 @@ class Launcher:
                 except ValueError:
                     worker.said.append(line.rstrip())
         said.join(timeout=2.0)
-        code = worker.process.wait()
-        worker.release()
-        self._events.put((worker, {"event": "gone", "code": code}))
+        self._events.put((worker, {"event": "gone", "code": worker.process.wait()}))
 
     def device(self, asked: str) -> str:
         """Wait for a worker to say what devices there are, and return what `device=` means here.

@@ -4,6 +4,11 @@ After Hu et al., "Latent State Models of Training Dynamics" (TMLR, 2023, arXiv 2
 following differences: states of dynamics (switching autoregression) beside states of
 level, normalisation pooled over runs, the number of states by held-out likelihood of whole runs, and
 covariances that cannot degenerate.
+
+Whether there are states at all is told from 13 rows on for each feature and one more, of all runs together: of 683
+simulated ensembles of 2 to 4 states one state was found in 0.1%, with 10 to 13 rows in 7%, with fewer in up to all.
+Below, one state is said to be more than can be told, and several may be more than were found. Two states are then as
+many in 94%, three or four in 79%; one state is split in 3%.
 """
 
 # Importing this package imports no hmmlearn, pandas or scipy: a page that shows findings needs none.
