@@ -113,12 +113,13 @@ def tiny() -> list[str]:
 
 @pytest.fixture
 def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run `dynalab` in this process, which trains, too: for tests that are about what it does, not who does it."""
+    """Run `dynalab` in this process, which trains, too, unless a launcher is named: for what it does, not who does."""
     from dynalab.cli.app import run
 
     def run_here(*words: str, **environment: str) -> Answer:
         capsys.readouterr()
-        own = ["launcher=inline"] if words[0] == "train" else []
+        named = any(word.startswith("launcher=") for word in words)
+        own = ["launcher=inline"] if words[0] == "train" and not named else []
         with monkeypatch.context() as patched:
             for name, value in environment.items():
                 patched.setenv(name, value)
@@ -127,6 +128,14 @@ def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         return Answer(code, said.out, said.err)
 
     return run_here
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are made without drawing their figures, which is most of their time: for tests of what a page says."""
+    from report_fakes import no_drawing
+
+    no_drawing(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def pair(outputs: Path) -> tuple[Ensemble, Ensemble]:
     return one, two
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_toy_does_not_take_the_place_of_the_analysis_with_default_keys(outputs, say, capsys):
     ensemble = make_ensemble(outputs)
     stored(outputs, ensemble, "a", 20)
@@ -151,6 +152,7 @@ def test_the_keys_of_an_analysis_are_those_that_were_typed(outputs, keys):
     assert len(words) == len(keys) and all(word.partition("=")[0] in keys for word in words)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_is_sampled_while_a_page_is_drawn(outputs, say, monkeypatch):
     pair(outputs)
     draw, inside = write._page, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tarfile
 from importlib import metadata
@@ -14,7 +15,7 @@ from stored import only_ensemble
 
 from dynalab.store.code import codes
 from dynalab.store.paths import EnsemblePaths
-from dynalab.training import code
+from dynalab.training import code, provenance
 from dynalab.training.code import changes_of, code_of
 
 WORDS = [
@@ -59,6 +60,14 @@ def anew():
     changes_of.cache_clear()
     yield
     changes_of.cache_clear()
+
+
+def test_a_checkouts_state_is_asked_for_without_its_lock(repository):
+    # Whoever holds the lock writes down that the file is as it was.
+    os.utime(repository / ".gitignore", (1, 1))
+    index = (repository / ".git/index").read_bytes()
+    assert provenance._git(repository, "status", "--porcelain", "--untracked-files=no") != ""
+    assert (repository / ".git/index").read_bytes() == index
 
 
 def test_changes_are_kept_once_shown_and_archived(repository: Path, here: Cli, tmp_path, monkeypatch):

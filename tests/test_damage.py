@@ -35,27 +35,27 @@ def clear(answer, code: int) -> None:
         ["device=cuda:3", "seed=0"],
     ],
 )
-def test_bad_words_end_with_two_and_one_or_two_lines(cli, outputs, words):
-    answer = cli("train", *words)
+def test_bad_words_end_with_two_and_one_or_two_lines(here, outputs, words):
+    answer = here("train", *words)
     clear(answer, 2)
     assert answer.out == "" and 1 <= len(answer.err.strip().splitlines()) <= 2
     assert words[0].partition("=")[0] in answer.err
     assert not outputs.exists() or not list(outputs.rglob("run.json"))
 
 
-def test_a_mistyped_command_and_option_are_told_what_they_may_have_been(cli):
-    answer = cli("trian", "task=grokking")
+def test_a_mistyped_command_and_option_are_told_what_they_may_have_been(here):
+    answer = here("trian", "task=grokking")
     clear(answer, 2)
     assert "did you mean train" in answer.err
-    clear(cli("train", "--jsn"), 2)
-    clear(cli("analyze", "hmn"), 2)
+    clear(here("train", "--jsn"), 2)
+    clear(here("analyze", "hmn"), 2)
 
 
-def test_outputs_that_cannot_be_written_are_named(cli, tmp_path, tiny):
+def test_outputs_that_cannot_be_written_are_named(here, tmp_path, tiny):
     file = tmp_path / "file"
     file.write_text("")
     for outputs in (str(file), str(file / "below"), "/proc/dynalab"):
-        answer = cli("train", *tiny, "seed=0", "--outputs", outputs)
+        answer = here("train", *tiny, "seed=0", "--outputs", outputs)
         clear(answer, 2)
         assert outputs in answer.err and len(answer.err.strip().splitlines()) <= 2
 
@@ -132,6 +132,7 @@ def test_with_every_checkpoint_damaged_training_starts_over_and_says_so(here, ou
     assert_same(found, whole, whole)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone", "header"])
 def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(here, outputs, tiny, trained, harm):
     shard, whole = trained
@@ -180,47 +181,6 @@ def test_another_version_midway_is_refused_and_recorded_with_anyway(here, output
     assert here("train", *tiny, *WORDS, "train.steps=120", "--anyway").code == 0
     attempts = json.loads((shard / "run.json").read_text())["attempts"]
     assert attempts[-1]["torch"] != "1.0" and attempts[0]["torch"] == "1.0"
-
-
-def test_a_worker_that_dies_is_reported_with_its_log_and_the_others_finish(cli, outputs, tiny, tmp_path):
-    """A task of the user's whose code kills its process for one seed."""
-    folder = tmp_path / "mine"
-    (folder / "task").mkdir(parents=True)
-    (folder / "task/deadly.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - _defaults\n  - override /model: embedding_mlp\n"
-        "task: {name: deadly, modulus: 7}\n"
-    )
-    (folder / "task/deadly.py").write_text(
-        "from dataclasses import dataclass\n"
-        "@dataclass(frozen=True)\n"
-        "class Config:\n    name: str = 'deadly'\n    modulus: int = 7\n"
-        "def build(config):\n"
-        "    from dynalab.tasks import grokking\n"
-        "    task = grokking.build(grokking.Config(modulus=config.modulus))\n"
-        "    class Deadly:\n"
-        "        spec, loss, metrics = task.spec, task.loss, task.metrics\n"
-        "        def data(self, streams, **keys):\n"
-        "            if any(stream.split == 1 for stream in streams):\n"
-        "                import os, signal\n"
-        "                os.kill(os.getpid(), signal.SIGKILL)\n"
-        "            return task.data(streams, **keys)\n"
-        "    return Deadly()\n"
-    )
-    words = [
-        "task=deadly",
-        "model.width=8",
-        "train.steps=5",
-        "seed=0..2",
-        "compute.width=1",
-        "--config-dir",
-        str(folder),
-    ]
-    answer = cli("train", *words, "--json")
-    assert answer.code == 3, answer.err
-    statuses = {run["seed"]: run["status"] for run in answer.json["ensembles"][0]["runs"]}
-    assert statuses == {0: "done", 1: "crashed", 2: "done"}
-    assert "SIGKILL" in answer.err and "log.txt" in answer.err
-    assert "SIGKILL" in next(outputs.rglob("error.txt")).read_text()
 
 
 def test_analyses_and_reports_without_anything_end_with_four(here, outputs):

@@ -25,6 +25,7 @@ def test_gradient_descent_on_a_polynomial_reaches_the_edge(tmp_path):
     assert set(ensemble.array("curvature_probe_size").ravel()) == {20.0}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_command_after_another(here, outputs):
     short = [
         "experiment=thilak2022_slingshot",

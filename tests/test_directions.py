@@ -190,6 +190,7 @@ def test_a_fork_that_measures_more_goes_on_with_the_path(kept, tmp_path, one_thr
         )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_and_its_page(kept, here, monkeypatch):
     monkeypatch.setenv("DYNALAB_OUTPUTS", str(kept.path.parents[1]))
     done = here("analyze", "directions", "--json")

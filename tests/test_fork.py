@@ -233,12 +233,13 @@ def test_runs_share_a_halving_while_they_are_at_the_edge():
     assert all(item.step + 10 < item.steps <= 2 * 990 for item in found)
 
 
-def test_the_edge_is_confirmed_from_a_kept_checkpoint(cli, here, tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_the_edge_is_confirmed_from_a_kept_checkpoint(here, tmp_path):
     (parent,) = train(
         [*LATE, "seed=0", "launcher=inline", "checkpoint.keep=[400]", "eval.every=40"],
         outputs=tmp_path / "outputs",
     )
-    answer = cli("analyze", "eos", "--confirm", "--json")
+    answer = here("analyze", "eos", "--confirm", "--json")
     assert answer.code == 0, answer.err
     (analysis,) = answer.json["analyses"]
     (row,) = analysis["confirmation"]["runs"]

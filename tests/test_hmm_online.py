@@ -171,6 +171,7 @@ def test_a_model_that_looks_ahead_is_refused(fitted):
         decode(dynalab.load("old").trajectories(), Config(decode_with="x"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_refusals(fitted, outputs, capsys):
     with pytest.raises(ConfigError, match="n_states=2: nothing is fitted"):
         dynalab.analyze("hmm", "old", decode_with=fitted.id, n_states=2)

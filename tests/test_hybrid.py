@@ -120,6 +120,7 @@ def test_forks_are_those_of_the_command_and_are_trained_once(outputs, here):
     assert bits(typed[0].path) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_it_says(outputs, here):
     parent = normed(outputs)
     answer = here("analyze", "hybrid", parent.id, "at=[10]", "launcher=inline")

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import fates
 import pytest
 from stored import assert_same, bits, only_ensemble
 
@@ -16,87 +17,27 @@ from dynalab.store.carve import split
 from dynalab.store.paths import EnsemblePaths
 from dynalab.store.reader import Ensemble
 
-# Grokking's task, but whoever trains these seeds meets this fate at step 35.
-TASK = """
-import os, signal
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Config:
-    name: str = "deadly"
-    modulus: int = 7
-
-
-def fail(streams):
-    seeds = [stream.split for stream in streams]
-    {fate}
-
-
-def build(config):
-    from dynalab.tasks import grokking
-    task = grokking.build(grokking.Config(modulus=config.modulus))
-
-    class Data:
-        def __init__(self, streams, keys):
-            self.data, self.streams = task.data(streams, **keys), streams
-
-        def train_batch(self, step):
-            if step == 35:
-                fail(self.streams)
-            return self.data.train_batch(step)
-
-        def eval_batches(self, split):
-            return self.data.eval_batches(split)
-
-    class Deadly:
-        spec, loss, metrics = task.spec, task.loss, task.metrics
-
-        def data(self, streams, **keys):
-            return Data(streams, keys)
-
-    return Deadly()
-"""
-YAML = """# @package _global_
-defaults:
-  - _defaults
-  - override /model: embedding_mlp
-task: {name: deadly, modulus: 7}
-"""
-WORDS = ["task=deadly", "model.width=8", "train.steps=50", "checkpoint.every=10", "snapshots.every=5"]
-
-
-@pytest.fixture
-def deadly(tmp_path):
-    """Return what makes a folder with the task of a given fate, as words of the command line."""
-
-    def make(fate: str) -> list[str]:
-        folder = tmp_path / "mine/task"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "deadly.py").write_text(TASK.replace("{fate}", fate))
-        (folder / "deadly.yaml").write_text(YAML)
-        return [*WORDS, "--config-dir", str(folder.parent)]
-
-    return make
+WORDS = ["launcher=local", "compute.workers=1", "train.steps=50", "checkpoint.every=10", "snapshots.every=5"]
 
 
 def statuses(answer) -> dict[int, str]:
     return {run["seed"]: run["status"] for run in answer.json["ensembles"][0]["runs"]}
 
 
-def test_crashes_are_reported_with_their_last_words_and_the_others_finish(cli, deadly):
+def test_crashes_are_reported_with_their_last_words_and_the_others_finish(here, tmp_path):
     fate = """
-    if seeds[0] == 1: import ctypes; ctypes.string_at(0)
-    if seeds[0] == 2: raise ValueError("no such luck")
-    if seeds[0] == 3: print("leaving now", flush=True); os._exit(7)
+if seeds == [1]: ctypes.string_at(0)
+if seeds == [2] and step == 35: raise ValueError("no such luck")
+if seeds == [3] and step == 35: print("leaving now", flush=True); os._exit(7)
 """
-    answer = cli("train", *deadly(fate), "seed=0..4", "compute.width=1", "compute.workers=1", "--json")
+    words = [*fates.write(tmp_path / "mine", fate), *WORDS]
+    answer = here("train", *words, "seed=0..4", "compute.width=1", "--json")
     assert answer.code == 3, answer.err
     assert statuses(answer) == {0: "done", 1: "crashed", 2: "failed", 3: "crashed", 4: "done"}
     failed = answer.err.split("failed: ")[1:]
     for seed, words in {
         1: ("SIGSEGV", "Fatal Python error: Segmentation fault", "string_at", "log.txt"),
-        2: ("ValueError: no such luck", "deadly.py:", "in fail"),
+        2: ("ValueError: no such luck", "fated.py:", "in meet"),
         3: ("exit code 7", "leaving now", "log.txt"),
     }.items():
         (said,) = [part for part in failed if f"shard-{seed:04d}-{seed:04d}-1" in part.splitlines()[0]]
@@ -105,13 +46,14 @@ def test_crashes_are_reported_with_their_last_words_and_the_others_finish(cli, d
 
 
 def test_a_shard_killed_for_memory_is_halved_once_and_goes_on_with_the_same_bits(
-    cli, deadly, outputs, tmp_path, monkeypatch
+    here, outputs, tmp_path, monkeypatch
 ):
     fate = """
-    if len(seeds) >= 4 or seeds == [0, 1] and os.environ.get("DEADLY"): os.kill(os.getpid(), signal.SIGKILL)
+short = len(seeds) >= 4 or seeds == [0, 1] and os.environ.get("DEADLY")
+if step == 35 and short: os.kill(os.getpid(), signal.SIGKILL)
 """
-    words = deadly(fate)
-    answer = cli("train", *words, "seed=0..4", "compute.width=5", "compute.workers=1", "--json", DEADLY="1")
+    fated = fates.write(tmp_path / "mine", fate)
+    answer = here("train", *fated, *WORDS, "seed=0..4", "compute.width=5", "--json", DEADLY="1")
     assert answer.code == 3, answer.err
     assert statuses(answer) == {0: "crashed", 1: "crashed", 2: "done", 3: "done", 4: "done"}
     # As it happens, and at the end: what is known, and what is only probable.
@@ -121,9 +63,10 @@ def test_a_shard_killed_for_memory_is_halved_once_and_goes_on_with_the_same_bits
     shards = sorted(path.name for path in ensemble.iterdir() if path.is_dir())
     assert shards == ["shard-0000-0001-2", "shard-0002-0004-3"]
     assert "SIGKILL" in (ensemble / shards[0] / "error.txt").read_text()
-    monkeypatch.setenv("DYNALAB_PATH", words[-1])
-    train([*words[:-2], "launcher=inline", "seed=0..4"], outputs=outputs)
-    train([*words[:-2], "launcher=inline", "seed=0..4", "compute.width=3"], outputs=tmp_path / "whole")
+    monkeypatch.setenv("DYNALAB_PATH", fated[-1])
+    words = [*fated[:-2], *WORDS, "launcher=inline", "seed=0..4"]
+    train(words, outputs=outputs)
+    train([*words, "compute.width=3"], outputs=tmp_path / "whole")
     for shard in shards:
         assert "resumed at step 30" in (ensemble / shard / "log.txt").read_text(), "the checkpoint was lost"
     assert_same(
@@ -131,12 +74,13 @@ def test_a_shard_killed_for_memory_is_halved_once_and_goes_on_with_the_same_bits
     )
 
 
-def test_a_shard_that_a_card_has_no_memory_for_is_halved_until_it_fits(cli, deadly, outputs):
+def test_a_shard_that_a_card_has_no_memory_for_is_halved_until_it_fits(here, outputs, tmp_path):
     fate = """
-    import torch
-    if len(seeds) > 2: raise torch.OutOfMemoryError("CUDA out of memory")
+import torch
+if step == 35 and len(seeds) > 2: raise torch.OutOfMemoryError("CUDA out of memory")
 """
-    answer = cli("train", *deadly(fate), "seed=0..4", "compute.width=5", "compute.workers=1", "--json")
+    words = [*fates.write(tmp_path / "mine", fate), *WORDS]
+    answer = here("train", *words, "seed=0..4", "compute.width=5", "--json")
     assert answer.code == 0, answer.err
     assert set(statuses(answer).values()) == {"done"}
     assert (

@@ -219,6 +219,7 @@ def test_one_analysis_over_all_is_asked_for_from_python_as_well(outputs, rows):
         dynalab.analyze("rows", ensembles, pool=3)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("written", ["été/x", "'été/x'", "${oc.env:HERE}"])
 def test_a_folder_is_named_in_every_command_alike(written, monkeypatch, tmp_path, capsys, rows):
     monkeypatch.chdir(tmp_path)

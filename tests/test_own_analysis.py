@@ -5,6 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 import dynalab
 from dynalab.core.words import count
 
@@ -91,6 +93,7 @@ def folder_with_knees(parent: Path) -> Path:
     return folder.parent
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_in_a_folder_is_an_analysis_like_any_other(here, tiny, outputs, tmp_path, monkeypatch):
     assert len(KNEES.strip().splitlines()) <= 80
     monkeypatch.setenv("DYNALAB_PATH", str(folder_with_knees(tmp_path)))
@@ -140,6 +143,7 @@ def test_a_file_in_a_folder_is_an_analysis_like_any_other(here, tiny, outputs, t
     assert list(page.parent.glob("figures/*knees*.svg"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_is_made_with_the_folder_of_an_analysis_and_its_commands_lead_there(
     here, tiny, outputs, tmp_path
 ):

@@ -275,6 +275,7 @@ def test_an_edit_names_its_line(here, mine):
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_analysis_names_its_line_in_terminal_page_and_notebook(here, mine, outputs):
     here("train", *WORDS, "seed=0..1")
     whole = (mine / "analysis/own.py").read_text()

@@ -259,6 +259,7 @@ def test_the_analysis_counts_what_the_probe_does(kept):
     assert one.curves["local_complexity"].sum() == pytest.approx(total[1])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_its_page_and_its_refusals(kept, here, monkeypatch):
     monkeypatch.setenv("DYNALAB_OUTPUTS", str(kept.path.parents[1]))
     done = here("analyze", "regions", "--json", "points=30")

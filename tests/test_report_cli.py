@@ -71,6 +71,7 @@ def test_json(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert document["warnings"] == ["beware"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_newest_analysis_unless_one_is_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ensemble = make_ensemble(outputs)
     make_hmm(outputs, ensemble, digest="aaaaaaaaaa", created="2026-11-23T00:00:00+00:00")
@@ -229,6 +230,7 @@ def test_neither_torch_nor_hmmlearn_is_imported(outputs: Path, cli: Cli, tmp_pat
     assert Path(answer.out.strip()).is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_is_written_again_while_a_sweep_trains(
     outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_the_cadence_counts_the_products():
             Config(**wrong)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_has_a_map_and_export_the_columns(here, tmp_path):
     train([*SHORT, "seed=0..1"], outputs=tmp_path / "outputs")
     assert here("analyze", "spectrum").code == 0

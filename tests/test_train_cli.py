@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fates
 import numpy as np
 import pytest
 from conftest import TINY
@@ -220,35 +221,46 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str], shar
         time.sleep(0.01)
 
 
-LONG = [
-    "train.steps=3000",
-    "eval.every=50",
-    "probe.weights.every=1000",
-    "checkpoint.every=400",
-    "seed=0..2",
-    "compute.workers=2",
-]
+# Rows and checkpoints are written most of the time. While the file that GATE names is there, each update waits as well,
+# so that whoever is to be interrupted is still training, however long another process takes to begin.
+WAIT = """
+if step is not None and os.path.exists(os.environ.get("GATE", "")): time.sleep(0.05)
+"""
+LONG = ["train.steps=240", "eval.every=2", "probe.weights.every=80", "checkpoint.every=8"]
+LONG += ["seed=0..2", "compute.workers=2"]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> dict:
+def long(tmp_path_factory) -> list[str]:
+    return [*fates.write(tmp_path_factory.mktemp("mine"), WAIT), *LONG]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, long) -> dict:
     outputs = tmp_path_factory.mktemp("whole")
-    process = start([*TINY, *LONG], outputs)
-    assert process.wait(timeout=200) == 0
+    assert command(["train", *long, "launcher=inline", "--outputs", str(outputs)]) == 0
     return bits(only_ensemble(outputs))
 
 
-def test_kill_nine_of_the_group_at_any_moment_loses_nothing(here, outputs, tiny, uninterrupted):
+@pytest.fixture
+def gate(tmp_path, monkeypatch) -> Path:
+    """The file that holds up whoever is started."""
+    path = tmp_path / "gate"
+    path.touch()
+    monkeypatch.setenv("GATE", str(path))
+    return path
+
+
+def test_kill_nine_of_the_group_at_any_moment_loses_nothing(here, outputs, long, uninterrupted):
     rng = np.random.default_rng(0)
-    words = [*tiny, *LONG]
     for _ in range(3):
-        process = start(words, outputs)
+        process = start(long, outputs)
         wait_for_rows(outputs, 1, process)
         time.sleep(rng.uniform(0, 0.7))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(0.3)
-    answer = here("train", *words)
+    answer = here("train", *long)
     assert answer.code == 0, answer.err
     found = bits(only_ensemble(outputs))
     assert_same(found, uninterrupted, found)
@@ -267,8 +279,8 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def test_workers_of_a_killed_parent_save_and_end(here, outputs, tiny, uninterrupted):
-    words = [*tiny, *LONG, "checkpoint.every=1000000"]
+def test_workers_of_a_killed_parent_save_and_end(here, outputs, long, gate, uninterrupted):
+    words = [*long, "checkpoint.every=1000000"]
     process = start(words, outputs)
     wait_for_rows(outputs, 1, process)
     children = descendants(process.pid)
@@ -283,6 +295,7 @@ def test_workers_of_a_killed_parent_save_and_end(here, outputs, tiny, uninterrup
     records = [json.loads(path.read_text()) for path in outputs.rglob("run.json")]
     assert {record["status"] for record in records} == {"partial"}
     assert all(record["steps"] > 0 for record in records)
+    gate.unlink()
     answer = here("train", *words)
     assert answer.code == 0, answer.err
     found = bits(only_ensemble(outputs))
@@ -290,22 +303,22 @@ def test_workers_of_a_killed_parent_save_and_end(here, outputs, tiny, uninterrup
 
 
 @pytest.mark.parametrize("to_group", [True, False])
-def test_ctrl_c_saves_and_the_same_command_goes_on(here, outputs, tiny, uninterrupted, to_group):
-    words = [*tiny, *LONG]
-    process = start(words, outputs)
+def test_ctrl_c_saves_and_the_same_command_goes_on(here, outputs, long, gate, uninterrupted, to_group):
+    process = start(long, outputs)
     wait_for_rows(outputs, 1, process)
     (os.killpg if to_group else os.kill)(process.pid, signal.SIGINT)
     code, errors = finish(process, outputs, 60)
     assert code == 130, errors
     assert "Traceback" not in errors
     assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
-    assert here("train", *words).code == 0
+    gate.unlink()
+    assert here("train", *long).code == 0
     found = bits(only_ensemble(outputs))
     assert_same(found, uninterrupted, found)
 
 
-def test_ignored_ctrl_c_stops_nothing_and_a_worker_that_is_told_to_stop_is_named(outputs, tiny):
-    process = start([*tiny, *LONG], outputs, signal.SIG_IGN)
+def test_ignored_ctrl_c_stops_nothing_and_a_worker_that_is_told_to_stop_is_named(outputs, long, gate):
+    process = start(long, outputs, signal.SIG_IGN)
     wait_for_rows(outputs, 1, process)
     os.killpg(process.pid, signal.SIGINT)
 
@@ -324,11 +337,11 @@ def test_ignored_ctrl_c_stops_nothing_and_a_worker_that_is_told_to_stop_is_named
     assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
 
 
-def test_a_second_command_does_not_touch_what_the_first_is_training(here, outputs, tiny, uninterrupted):
-    words = [*tiny, *LONG]
-    process = start(words, outputs)
+def test_a_second_command_does_not_touch_what_the_first_is_training(here, outputs, long, gate, uninterrupted):
+    process = start(long, outputs)
     wait_for_rows(outputs, 1, process)
-    answer = here("train", *words)
+    answer = here("train", *long)
+    gate.unlink()
     assert answer.code == 3
     assert "process" in answer.err and "--steal" in answer.err and "Traceback" not in answer.err
     assert process.wait(timeout=200) == 0

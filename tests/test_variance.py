@@ -179,6 +179,7 @@ def test_too_few_runs_converged_or_nothing_to_watch():
         split(bare)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_a_crossed_design_to_the_report(here, tiny, outputs):
     words = ["design=crossed", "seed_streams.init=0..2", "seed_streams.split=0..1", "optimizer.lr=0.01"]
     words.append("eval.every=1")

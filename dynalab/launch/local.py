@@ -73,7 +73,9 @@ class Launcher:
                 except ValueError:
                     worker.said.append(line.rstrip())
         said.join(timeout=2.0)
-        self._events.put((worker, {"event": "gone", "code": worker.process.wait()}))
+        code = worker.process.wait()
+        worker.release()
+        self._events.put((worker, {"event": "gone", "code": code}))
 
     def device(self, asked: str) -> str:
         """Wait for a worker to say what devices there are, and return what `device=` means here.

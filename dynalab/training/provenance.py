@@ -53,9 +53,9 @@ def source() -> dict[str, Any]:
 
 
 def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5, check=True
-    )
+    # Without a lock of the index, which would be left behind where the disk is full.
+    command = ["git", "--no-optional-locks", "-C", str(root), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     return done.stdout.strip()
 
 
