@@ -12,6 +12,7 @@ from dynalab.core.polytope import axes
 from dynalab.models import resnet18, resnet20
 from dynalab.models.nets.mlp import MLP
 from dynalab.models.units import Units
+from dynalab.models.unrolled import Unrolled
 
 SHAPE = (1, 8, 8)
 
@@ -136,3 +137,41 @@ def test_in_float32_counts_differ_where_an_argument_is_0_but_for_rounding():
         apart = (ours < r) != (theirs < r)
         assert ((ours[apart] - r).abs() < 1e-2 * r).all()
         assert apart.float().mean() < 1e-4 and (ours < r).float().mean() > 1e-3
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("size", "kernel", "keys"),
+    [
+        ((2, 2), 3, {"padding": 1}),
+        ((1, 1), 3, {"padding": 1}),
+        ((2, 3), (3, 4), {"padding": (1, 2), "stride": (2, 1)}),
+        ((2, 2), 5, {"padding": 4, "stride": 3}),
+    ],
+)
+def test_a_convolution_of_maps_smaller_than_its_kernel_is_a_matrix(size, kernel, keys, layout):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 4, kernel, dtype=torch.float64, **keys)
+    maps = torch.randn(5, 3, *size, dtype=torch.float64).to(memory_format=layout)
+    given, made = (maps, convolution.weight, convolution.bias), convolution(maps)
+    unrolled = Unrolled.of(made, layout is torch.channels_last, *given, **keys)
+    assert unrolled is not None
+    ours = unrolled.convolve(maps, unrolled.matrix(convolution.weight), given[2])
+    torch.testing.assert_close(ours, made, rtol=1e-12, atol=1e-12)
+    assert ours.is_contiguous(memory_format=layout)
+
+
+def test_no_other_convolution_is():
+    weight = torch.randn(4, 4, 3, 3)
+    for maps, keys in (
+        (torch.randn(2, 4, 3, 3), {"padding": 1}),
+        (torch.randn(2, 4, 2, 2), {"padding": 2, "dilation": 2}),
+        (torch.randn(2, 4, 2, 2), {"padding": "same"}),
+    ):
+        assert Unrolled.of(F.conv2d(maps, weight, **keys), False, maps, weight, **keys) is None
+    maps, apart = torch.randn(2, 4, 2, 2), weight[:, :2]
+    assert (
+        Unrolled.of(F.conv2d(maps, apart, padding=1, groups=2), False, maps, apart, None, 1, 1, 1, 2) is None
+    )
+    units, *_ = both(resnet(resnet20))
+    assert [place for place, fold in units.folds.items() if fold.unrolled] == [*range(14, 19)]

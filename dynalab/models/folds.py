@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from dynalab.models.recorded import Call, State
+from dynalab.models.unrolled import Unrolled
 
 # What multiplies by weights whose first axis is that of the channels made: (input, weight, bias, ...).
 PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
@@ -34,6 +35,7 @@ class Fold:
     Attributes:
         in_sum: Whether nothing reads its value but a sum of as many entries, which may then be made in its place.
         channels_last: Whether its maps are so in memory: kernels then put weights in that order.
+        unrolled: How it is made by a matrix, if that takes fewer products.
     """
 
     weight: str
@@ -45,20 +47,34 @@ class Fold:
     eps: float
     in_sum: bool
     channels_last: bool
+    unrolled: Unrolled | None
 
 
 @dataclass(frozen=True)
 class Folded:
-    """The weights and the bias of a fold, and whether its value may be overwritten by a sum."""
+    """The weights and the bias of a fold, and whether its value may be overwritten by a sum.
+
+    Attributes:
+        weight: As the product takes them; the matrix where it is unrolled.
+        bias: One for each channel.
+        in_sum: As of the fold.
+        unrolled: As of the fold.
+    """
 
     weight: Tensor
     bias: Tensor
     in_sum: bool
+    unrolled: Unrolled | None
 
     def refit(self, input: Tensor, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return a product's arguments with these instead of its own."""
         rest = {name: it for name, it in kwargs.items() if name not in ("weight", "bias")}
         return (input, self.weight, self.bias, *args[2:]), rest
+
+    def convolved(self, input: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Return what an unrolled product makes of its arguments."""
+        assert self.unrolled is not None
+        return self.unrolled.convolve(input, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,10 @@ def folds_of(calls: Sequence[Call], state: State) -> dict[int, Fold]:
             and not read.is_contiguous()
             and read.is_contiguous(memory_format=torch.channels_last)
         )
-        return Fold(weight, bias, mean, var, scale, shift, eps, in_sum, last)
+        unrolled = (
+            Unrolled.of(call.made, last, *call.args, **call.kwargs) if call.function is F.conv2d else None
+        )
+        return Fold(weight, bias, mean, var, scale, shift, eps, in_sum, last, unrolled)
 
     products = [value for value in values if value.call.function in PRODUCTS]
     folds = {place: fold(product) for place, product in enumerate(products)}
@@ -167,5 +186,7 @@ def folded(folds: Mapping[int, Fold], state: State) -> dict[int, Folded]:
         kept = torch.channels_last if fold.channels_last else torch.contiguous_format
         product = torch.empty_like(weight, memory_format=kept)
         torch.mul(weight, own.view(-1, *(1,) * (weight.ndim - 1)), out=product)
-        made[place] = Folded(product, bias, fold.in_sum)
+        if fold.unrolled is not None:
+            product = fold.unrolled.matrix(product)
+        made[place] = Folded(product, bias, fold.in_sum, fold.unrolled)
     return made

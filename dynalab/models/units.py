@@ -438,7 +438,9 @@ class _Watch(TorchFunctionMode):
     def _product(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Return what a product makes of its arguments, and its batch norm where it has that in it."""
         own, self._products = self._weights.get(self._products), self._products + 1
-        if own is not None:
+        if own is not None and own.unrolled is not None:
+            func = own.convolved
+        elif own is not None:
             args, kwargs = own.refit(*args, **kwargs)
         apart = (one.linear(*args, **kwargs) for one in self._sums) if func is linear else ()
         value = next((made for made in apart if made is not None), None)
