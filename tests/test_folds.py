@@ -156,7 +156,9 @@ def test_a_convolution_of_maps_smaller_than_its_kernel_is_a_matrix(size, kernel,
     given, made = (maps, convolution.weight, convolution.bias), convolution(maps)
     unrolled = Unrolled.of(made, layout is torch.channels_last, *given, **keys)
     assert unrolled is not None
-    ours = unrolled.convolve(maps, unrolled.matrix(convolution.weight), given[2])
+    matrix = unrolled.empty(convolution.weight).fill_(torch.nan)
+    unrolled.fill(matrix, convolution.weight)
+    ours = unrolled.convolve(maps, matrix, given[2])
     torch.testing.assert_close(ours, made, rtol=1e-12, atol=1e-12)
     assert ours.is_contiguous(memory_format=layout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from dynalab.config.compiling import compiler
 from dynalab.core.batch import InputSpec
 from dynalab.models import maps, resnet20
+from dynalab.models.folds import Fold, Folding
 from dynalab.models.nets.mlp import MLP
 from dynalab.models.units import Units
+from dynalab.models.unrolled import Unrolled
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 ODD = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-30)
@@ -69,6 +72,38 @@ def test_units_are_counted_as_torch_counts_them(value, monkeypatch):
     if not unknown:
         moved, near = torch.maximum(up[0], -down[0]), here[0].abs() * 0.5
         assert ours[0, 1, 2] == (near / moved < 3)[10:].sum()
+
+
+@needs_compiler
+def test_weights_of_folds_are_those_of_torch_to_the_bit(monkeypatch):
+    torch.manual_seed(0)
+    shapes = {
+        "linear": (3, 6),
+        "convolution": (4, 3, 3, 3),
+        "over rows": (2, 5, 4),
+        "small maps": (4, 5, 3, 4),
+    }
+    state, folds = {}, {}
+    for name, shape in shapes.items():
+        parts = [f"{name}.{part}" for part in ("bias", "mean", "var", "scale", "shift")]
+        state |= {part: torch.rand(shape[0]) + 0.1 for part in parts} | {name: torch.randn(shape)}
+        unrolled = Unrolled((2, 3), (2, 4), (2, 1), (1, 2), True) if name == "small maps" else None
+        folds[len(folds)] = Fold(name, *parts, 1e-5, False, len(shape) == 4, unrolled)
+    folds[4] = Fold("linear", None, "linear.mean", "linear.var", None, None, 0.1, False, False, None)
+    # Strides, paddings and kernels beyond the maps.
+    folds[5] = replace(folds[3], unrolled=Unrolled((2, 2), (3, 2), (3, 4), (4, 4), True))
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            without_code(monkeypatch)
+        folding = Folding(folds, state)
+        for own in folding.weights.values():
+            own.weight.fill_(torch.nan)
+        folding.make(state)
+        found.append([*folding.weights.values()])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+        assert ours.weight.stride() == theirs.weight.stride() and ours.weight.any()
 
 
 def residual() -> nn.Module:

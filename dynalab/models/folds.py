@@ -11,7 +11,8 @@ reads the product too, nothing is. The network and the state keep the weights th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from ctypes import c_int64, c_void_p
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
+from dynalab.models.maps import known
 from dynalab.models.recorded import Call, State
 from dynalab.models.unrolled import Unrolled
 
@@ -157,36 +159,79 @@ def _norm_of(
     return input, running_mean, running_var, weight, bias, eps, training
 
 
-def folded(folds: Mapping[int, Fold], state: State) -> dict[int, Folded]:
-    """Return the weights of every fold, in the type of the state's."""
-    if not folds:
-        return {}
-    all = [*folds.values()]
-    sizes = [len(state[fold.weight]) for fold in all]
-    like = state[all[0].var]
+class Folding:
+    """The weights of folds, which are made of one state after another in the same memory.
 
-    def joined(names: Sequence[str | None], missing: float) -> Tensor:
-        """Return the numbers of all channels in one tensor: folds are many, and of few numbers each."""
-        if not any(names):
-            return like.new_full((), missing)
-        given = zip(names, sizes, strict=True)
-        return torch.cat([state[name] if name else like.new_full((n,), missing) for name, n in given])
+    Attributes:
+        weights: Those of every fold, in the type of the states', by the place of its product.
+    """
 
-    slope = joined([fold.var for fold in all], 1.0)
-    if len({fold.eps for fold in all}) == 1:
-        slope += all[0].eps
-    else:
-        slope += torch.cat([like.new_full((n,), fold.eps) for n, fold in zip(sizes, all, strict=True)])
-    slope.rsqrt_().mul_(joined([fold.scale for fold in all], 1.0))
-    level = (joined([fold.bias for fold in all], 0.0) - joined([fold.mean for fold in all], 0.0)).mul_(slope)
-    level += joined([fold.shift for fold in all], 0.0)
-    made: dict[int, Folded] = {}
-    for (place, fold), own, bias in zip(folds.items(), slope.split(sizes), level.split(sizes), strict=True):
-        weight = state[fold.weight]
-        kept = torch.channels_last if fold.channels_last else torch.contiguous_format
-        product = torch.empty_like(weight, memory_format=kept)
-        torch.mul(weight, own.view(-1, *(1,) * (weight.ndim - 1)), out=product)
-        if fold.unrolled is not None:
-            product = fold.unrolled.matrix(product)
-        made[place] = Folded(product, bias, fold.in_sum, fold.unrolled)
-    return made
+    def __init__(self, folds: Mapping[int, Fold], state: State) -> None:
+        """Take the room that the weights of states like this one need."""
+        self.weights: dict[int, Folded] = {}
+        self._folds = [*folds.values()]
+        if not folds:
+            return
+        self._sizes = [len(state[fold.weight]) for fold in self._folds]
+        full = state[self._folds[0].var].new_full
+        self._eps = torch.cat(
+            [full((n,), fold.eps) for n, fold in zip(self._sizes, self._folds, strict=True)]
+        )
+        self._slope, self._level = torch.empty_like(self._eps), torch.empty_like(self._eps)
+        for (place, fold), bias in zip(folds.items(), self._level.split(self._sizes), strict=True):
+            weight = state[fold.weight]
+            kept = torch.channels_last if fold.channels_last else torch.contiguous_format
+            if fold.unrolled is None:
+                product = torch.empty_like(weight, memory_format=kept)
+            else:
+                product = fold.unrolled.empty(weight)
+            self.weights[place] = Folded(product, bias, fold.in_sum, fold.unrolled)
+        self._products = [own.weight for own in self.weights.values()]
+        self._coded = all(fold.channels_last or fold.unrolled is None for fold in self._folds)
+        numbers = (number for fold in self._folds for number in _numbers(fold, state[fold.weight].shape))
+        self._numbers = (c_int64 * (_NUMBERS * len(folds)))(*numbers)
+        self._places = (c_void_p * len(folds))(*(it.data_ptr() for it in self._products))
+
+    def make(self, state: State) -> None:
+        """Make the weights of a state."""
+        if not self._folds:
+            return
+        folds, slope, level = self._folds, self._slope, self._level
+
+        def joined(names: Iterable[str | None], missing: float) -> Tensor:
+            """Return the numbers of all channels in one tensor: folds are many, and of few numbers each."""
+            given = [(name, n) for name, n in zip(names, self._sizes, strict=True)]
+            if not any(name for name, _ in given):
+                return slope.new_full((), missing)
+            return torch.cat([state[name] if name else slope.new_full((n,), missing) for name, n in given])
+
+        torch.add(joined((fold.var for fold in folds), 1.0), self._eps, out=slope)
+        slope.rsqrt_().mul_(joined((fold.scale for fold in folds), 1.0))
+        bias, mean = joined((fold.bias for fold in folds), 0.0), joined((fold.mean for fold in folds), 0.0)
+        torch.sub(bias, mean, out=level).mul_(slope).add_(joined((fold.shift for fold in folds), 0.0))
+        weights = [state[fold.weight] for fold in folds]
+        code = known(slope, *weights)
+        if code is not None and self._coded and all(weight.is_contiguous() for weight in weights):
+            given = (c_void_p * len(folds))(*(weight.data_ptr() for weight in weights))
+            code.scaled(given, slope.data_ptr(), len(folds), self._numbers, self._places)
+            return
+        for fold, weight, own, product in zip(
+            folds, weights, slope.split(self._sizes), self._products, strict=True
+        ):
+            factor = own.view(-1, *(1,) * (weight.ndim - 1))
+            if fold.unrolled is None:
+                torch.mul(weight, factor, out=product)
+            else:
+                fold.unrolled.fill(product, weight * factor)
+
+
+# How many numbers a fold has in maps.cpp.
+_NUMBERS = 13
+
+
+def _numbers(fold: Fold, shape: torch.Size) -> tuple[int, ...]:
+    """Return them, for weights of a shape."""
+    kernel = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
+    of = fold.unrolled or Unrolled(kernel, (1, 1), (1, 1), (0, 0), fold.channels_last)
+    by = shape[1:].numel() // (kernel[0] * kernel[1])
+    return shape[0], by, *kernel, fold.channels_last, *of.made, *of.read, *of.stride, *of.padding

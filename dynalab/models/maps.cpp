@@ -1,7 +1,10 @@
-// What is read of the maps of a layer of units in one pass over memory; `maps.py` has the same in torch.
+// What is read of the maps of a layer of units in one pass over memory; `maps.py` has the same in torch. And the weights
+// of folds, of which `folds.py` and `unrolled.py` have.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 // GCC halves vectors for fear of a lower clock, which two loops in a pass of products do not bring.
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
@@ -83,5 +86,45 @@ extern "C" void nearer(const float *here, const float *up, const float *down, Si
       }
     if (unknown | (far & wide))
       for (Size i = 0; i < radii * layers; i++) counts[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+}
+
+// A fold's numbers, in turn: channels made and read, a kernel's height and width, whether channels come last in memory;
+// where it is unrolled, height and width of maps made and read, strides and padding, else maps of one place by a kernel's.
+struct Fold {
+  Size to, by, kernel[2], last, made[2], read[2], stride[2], padding[2];
+};
+
+// Weights (to, by, kernel) of all folds times their channels' slopes, one after another; what they become lies as said.
+extern "C" void scaled(const float *const *weights, const float *slope, Size count, const Fold *folds,
+                       float *const *products) {
+  std::vector<float> own;
+  for (Size number = 0; number < count; number++) {
+    const Fold &fold = folds[number];
+    const Size by = fold.by, places = fold.kernel[0] * fold.kernel[1], size = by * places;
+    const bool whole = fold.made[0] * fold.made[1] == 1 && fold.read[0] == fold.kernel[0] &&
+                       fold.read[1] == fold.kernel[1] && fold.padding[0] == 0 && fold.padding[1] == 0;
+    own.resize(size);
+    for (Size to = 0; to < fold.to; to++) {
+      const float *weight = weights[number] + to * size, by_slope = *slope++;
+      float *scaled = whole ? products[number] + to * size : own.data();
+      if (fold.last)
+        for (Size place = 0; place < places; place++)
+          for (Size i = 0; i < by; i++) scaled[place * by + i] = weight[i * places + place] * by_slope;
+      else
+        for (Size i = 0; i < size; i++) scaled[i] = weight[i] * by_slope;
+      for (Size y = 0; !whole && y < fold.made[0]; y++)
+        for (Size x = 0; x < fold.made[1]; x++) {
+          const Size top = fold.stride[0] * y - fold.padding[0], left = fold.stride[1] * x - fold.padding[1];
+          const Size from = std::max(left, Size(0)), end = std::max(std::min(left + fold.kernel[1], fold.read[1]), from);
+          float *row = products[number] + ((y * fold.made[1] + x) * fold.to + to) * fold.read[0] * fold.read[1] * by;
+          for (Size down = 0; down < fold.read[0]; down++, row += fold.read[1] * by) {
+            std::fill(row, row + fold.read[1] * by, 0.0f);
+            if (down < top || down >= top + fold.kernel[0] || from >= fold.read[1]) continue;
+            const float *met = scaled + ((down - top) * fold.kernel[1] + from - left) * by;
+            std::copy(met, met + (end - from) * by, row + from * by);
+          }
+        }
+    }
   }
 }

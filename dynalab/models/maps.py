@@ -24,6 +24,7 @@ SOURCE = Path(__file__).with_name("maps.cpp")
 _FUNCTIONS = {
     "tangents": [c_void_p, c_void_p, *[c_int64] * 4, *[c_void_p] * 3],
     "nearer": [*[c_void_p] * 3, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_float, c_void_p],
+    "scaled": [c_void_p, c_void_p, c_int64, c_void_p, c_void_p],
 }
 
 
@@ -33,7 +34,7 @@ def library() -> ctypes.CDLL | None:
     return compiling.loaded(compiling.available(SOURCE), _FUNCTIONS)
 
 
-def _known(*tensors: Tensor) -> ctypes.CDLL | None:
+def known(*tensors: Tensor) -> ctypes.CDLL | None:
     """Return the code, if it knows such tensors."""
     plain = all(it.dtype is torch.float32 and it.device.type == "cpu" for it in tensors)
     return library() if plain else None
@@ -49,7 +50,7 @@ def tangents(maps: Tensor, more: Tensor | None, here: Tensor, up: Tensor, down: 
         up: Becomes how far the largest of n is above these, likewise.
         down: Becomes how far the smallest is above them, likewise.
     """
-    code = _known(maps, here) if maps.is_contiguous() else None
+    code = known(maps, here) if maps.is_contiguous() else None
     if code is not None:
         added = None if more is None else more.data_ptr()
         places = (it.data_ptr() for it in (here, up, down))
@@ -80,7 +81,7 @@ def nearer(
     Returns:
         In the type of the arguments; NaN for points of which a number is none, or infinite on both sides.
     """
-    code = _known(here, up, down)
+    code = known(here, up, down)
     if code is not None and here.is_contiguous() and up.is_contiguous() and down.is_contiguous():
         counts = here.new_empty(len(here), len(radii), len(sizes))
         lengths, far = (c_int64 * len(sizes))(*sizes), (c_float * len(radii))(*radii)

@@ -27,7 +27,7 @@ from torch.nn.functional import batch_norm, linear
 from torch.overrides import TorchFunctionMode
 
 from dynalab.models.base import Context
-from dynalab.models.folds import PRODUCTS, SUMS, Folded, folded, folds_of
+from dynalab.models.folds import PRODUCTS, SUMS, Folded, Folding, folds_of
 from dynalab.models.maps import nearer, tangents
 from dynalab.models.recorded import Recorded, Recorder, State
 from dynalab.models.sums import Function, Sums, heaviside, tangent_of
@@ -277,16 +277,17 @@ class Units:
             found.append(of(*(_joined(parts) for parts in zip(*pieces, strict=True))))
             pieces.clear()
 
+        folding = Folding(self.folds, states[0])
         with self._passes() as passed:
             for state, own in zip(states, points, strict=True):
                 forward = passed(state)
-                weights = folded(self.folds, state)
+                folding.make(state)
                 for some in self.pieces(own, with_points + len(offsets)):
                     seen = tuple(own.new_empty(len(some), sum(self.sizes)) for _ in range(count))
                     places = zip(*(part.split(self.sizes, 1) for part in seen), strict=True)
                     inputs = Sums.of(some, offsets, [], with_points)
                     with contextlib.suppress(_Done):
-                        forward(inputs.tensor, _Watch(look, inputs.all, weights))
+                        forward(inputs.tensor, _Watch(look, inputs.all, folding.weights))
                     # Each knows the others; their memory is that of the next pass, and lies in the cache.
                     inputs.all.clear()
                     pieces.append(seen)

@@ -54,26 +54,30 @@ class Unrolled:
             return None
         return cls(read, (made.shape[-2], made.shape[-1]), _pair(stride), _pair(padding), channels_last)
 
-    def matrix(self, weight: Tensor) -> Tensor:
-        """Return the matrix (numbers made, numbers read) of weights (O, I, height, width)."""
+    def empty(self, weight: Tensor) -> Tensor:
+        """Return room for the matrix of weights (O, I, height, width), of (numbers made, numbers read)."""
+        (high, wide), (down, across) = self.made, self.read
+        return weight.new_empty(len(weight) * high * wide, weight.shape[1] * down * across)
+
+    def fill(self, matrix: Tensor, weight: Tensor) -> None:
+        """Make the matrix of weights (O, I, height, width)."""
         to, by = len(weight), weight.shape[1]
         if self.channels_last:
-            matrix = weight.new_zeros(*self.made, to, *self.read, by)
-            places = matrix.permute(0, 1, 2, 5, 3, 4)
+            places = matrix.view(*self.made, to, *self.read, by).permute(0, 1, 2, 5, 3, 4)
         else:
-            matrix = weight.new_zeros(to, *self.made, by, *self.read)
-            places = matrix.permute(1, 2, 0, 3, 4, 5)
+            places = matrix.view(to, *self.made, by, *self.read).permute(1, 2, 0, 3, 4, 5)
+        matrix.zero_()
         for y in range(self.made[0]):
             down, own_down = self._met(0, y, weight.shape[2])
             for x in range(self.made[1]):
                 across, own_across = self._met(1, x, weight.shape[3])
                 places[y, x, :, :, down, across] = weight[:, :, own_down, own_across]
-        return matrix.view(to * self.made[0] * self.made[1], -1)
 
     def _met(self, axis: int, place: int, size: int) -> tuple[slice, slice]:
         """Return which places a kernel of a size reads on an axis to make one, and by which of its own."""
         first = self.stride[axis] * place - self.padding[axis]
-        low, high = max(first, 0), max(min(first + size, self.read[axis]), 0)
+        low = max(first, 0)
+        high = max(min(first + size, self.read[axis]), low)
         return slice(low, high), slice(low - first, high - first)
 
     def convolve(self, maps: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
