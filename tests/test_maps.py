@@ -44,7 +44,7 @@ def test_layers_are_read_as_torch_reads_them_to_the_bit(points, units, odd, summ
         seen = given.clone()
         # Between the entries of other layers.
         places = [torch.full((points, units + 3), 7.0) for _ in range(3)]
-        maps.tangents(seen, more, *(place[:, 1:-2] for place in places))
+        maps.tangents(seen, more, 5, *(place[:, 1:-2] for place in places))
         assert all((place[:, [0, -2, -1]] == 7).all() for place in places)
         found.append([seen, *places])
     for ours, theirs in zip(*found, strict=True):

@@ -119,10 +119,13 @@ extern "C" void scaled(const float *const *weights, const float *slope, Size cou
           const Size from = std::max(left, Size(0)), end = std::max(std::min(left + fold.kernel[1], fold.read[1]), from);
           float *row = products[number] + ((y * fold.made[1] + x) * fold.to + to) * fold.read[0] * fold.read[1] * by;
           for (Size down = 0; down < fold.read[0]; down++, row += fold.read[1] * by) {
-            std::fill(row, row + fold.read[1] * by, 0.0f);
-            if (down < top || down >= top + fold.kernel[0] || from >= fold.read[1]) continue;
-            const float *met = scaled + ((down - top) * fold.kernel[1] + from - left) * by;
-            std::copy(met, met + (end - from) * by, row + from * by);
+            float *met = row, *past = row;
+            if (down >= top && down < top + fold.kernel[0] && from < end) {
+              met = row + from * by;
+              past = std::copy_n(scaled + ((down - top) * fold.kernel[1] + from - left) * by, (end - from) * by, met);
+            }
+            std::fill(row, met, 0.0f);
+            std::fill(past, row + fold.read[1] * by, 0.0f);
           }
         }
     }

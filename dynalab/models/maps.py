@@ -36,33 +36,38 @@ def library() -> ctypes.CDLL | None:
 
 def known(*tensors: Tensor) -> ctypes.CDLL | None:
     """Return the code, if it knows such tensors."""
-    plain = all(it.dtype is torch.float32 and it.device.type == "cpu" for it in tensors)
-    return library() if plain else None
+    for it in tensors:
+        if it.dtype is not torch.float32 or it.device.type != "cpu":
+            return None
+    return library()
 
 
-def tangents(maps: Tensor, more: Tensor | None, here: Tensor, up: Tensor, down: Tensor) -> None:
-    """Read the arguments of a layer of ReLU, (n, B, units), which become those of its tangents at the first of n.
+def tangents(maps: Tensor, more: Tensor | None, offsets: int, here: Tensor, up: Tensor, down: Tensor) -> None:
+    """Read the arguments of a layer of ReLU, which become those of its tangents at the first of n.
 
     Args:
-        maps: At B points, and at n - 1 offsets from each.
+        maps: At B points, and at n - 1 offsets from each, (n B, ...), in one piece of memory.
         more: What is added to them, likewise, in the same order of memory.
+        offsets: n.
         here: Becomes the arguments at the points, (B, units), its entries of a point in a row.
         up: Becomes how far the largest of n is above these, likewise.
         down: Becomes how far the smallest is above them, likewise.
     """
-    code = known(maps, here) if maps.is_contiguous() else None
+    code = known(maps, here)
+    points, units = here.shape
     if code is not None:
         added = None if more is None else more.data_ptr()
-        places = (it.data_ptr() for it in (here, up, down))
-        code.tangents(maps.data_ptr(), added, *maps.shape, here.stride(0), *places)
+        row, *places = here.stride(0), here.data_ptr(), up.data_ptr(), down.data_ptr()
+        code.tangents(maps.data_ptr(), added, offsets, points, units, row, *places)
         return
     if more is not None:
         maps.add_(more)
-    at_points = maps[0]
+    spread = maps.as_strided((offsets, points, units), (points * units, units, 1))
+    at_points = spread[0]
     here.copy_(at_points)
-    torch.sub(maps.amax(0), at_points, out=up)
-    torch.sub(maps.amin(0), at_points, out=down)
-    torch.mul(maps, torch.gt(at_points, 0, out=torch.empty_like(at_points)), out=maps)
+    torch.sub(spread.amax(0), at_points, out=up)
+    torch.sub(spread.amin(0), at_points, out=down)
+    torch.mul(spread, torch.gt(at_points, 0, out=torch.empty_like(at_points)), out=spread)
 
 
 def nearer(

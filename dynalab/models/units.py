@@ -85,6 +85,13 @@ class _Layer:
         each = two[grown[0]] // 2
         return cls(grown[0], each, two.numel() // 2)
 
+    def in_rows(self, argument: Tensor) -> bool:
+        """Return whether every example's entries lie in one piece, and these one after another."""
+        return not self.axis and (
+            argument.is_contiguous()
+            or (argument.ndim == 4 and argument.is_contiguous(memory_format=torch.channels_last))
+        )
+
     def apart(self, argument: Tensor, offsets: int) -> Tensor:
         """Return a view (offsets, B, ...) of the argument of a pass over B points with each of some offsets."""
         lying = _as_it_lies(argument)
@@ -188,11 +195,11 @@ class Units:
                 here.copy_(call.sums.here.flatten(1))
                 _extremes(call.sums.offsets, up, down)
                 return call.tangent
-            spread = layer.apart(call.argument, 1 + len(directions))
-            if call.function is torch.relu and call.in_place and spread.shape[1:] == here.shape:
-                more = layer.apart(call.more.pop(), 1 + len(directions)) if call.more else None
-                tangents(spread, more, here, up, down)
+            if call.function is torch.relu and call.in_place and layer.in_rows(call.argument):
+                more = call.more.pop() if call.more else None
+                tangents(call.argument, more, 1 + len(directions), here, up, down)
                 return lambda: call.argument
+            spread = layer.apart(call.argument, 1 + len(directions))
             call.fill()
             at_points = spread[0]
             here.copy_(at_points.flatten(1))
