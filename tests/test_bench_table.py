@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,20 +56,18 @@ def test_seeds_scale_and_starting_does_not():
     assert faster.reached and cheaper.reached is False and Row("a", "b", [1.0]).reached is None
 
 
-def test_the_quick_table_is_well_formed(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "bench_table.py"), "--quick", "probes", "--keep", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    header, rule, *rest = done.stdout.splitlines()
+@pytest.mark.usefixtures("one_thread")
+def test_the_quick_table_is_well_formed(tmp_path, capsys):
+    import bench_table
+
+    assert bench_table.main(["--quick", "probes", "--keep", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    header, rule, *rest = said.splitlines()
     assert header.split() == ["work", "against", "measured", "bar", "reached"] and set(rule) == {"-", " "}
     columns = [header.index(word) for word in header.split()]
     for line in rest[: rest.index("")]:
         assert float(line[columns[2] :].split()[0]) > 0 and line.split()[-2:] == ["-", "-"]
-    assert "Machine:" in done.stdout and "reduced sizes" in done.stdout
+    assert "Machine:" in said and "reduced sizes" in said
     kept = json.loads((tmp_path / "probes-quick.json").read_text())
     assert kept["schema_version"] == 1 and kept["rows"][0]["values"][0] > 0
 

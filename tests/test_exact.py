@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stored import assert_same, bits, difference, only_ensemble
+from stored import assert_same, bits, only_ensemble
 
 from dynalab import train
 
@@ -30,9 +30,8 @@ def trained(folder, *words: str) -> dict:
 def test_width_workers_and_interruption_do_not_show(way, tmp_path):
     words = WAYS[way]
     together = trained(tmp_path / "together", *words, "seed=0..6", "compute.width=7")
-    alone = trained(tmp_path / "alone", *words, "seed=3")
-    assert difference(together["s0003"], alone["s0003"]) == []
-    apart = trained(tmp_path / "apart", *words, "seed=2,3,5,6,0", "compute.width=2")
+    # Two, two, and one alone.
+    apart = trained(tmp_path / "apart", *words, "seed=0,2,5,6,3", "compute.width=2")
     assert_same(together, apart, apart)
     # In pieces: 10 steps, then 24, from the checkpoint.
     trained(tmp_path / "pieces", *words, "seed=1..3", "train.steps=10")

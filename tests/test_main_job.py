@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_default_grokking_memorises_early_and_generalises_late(here, outputs):
     answer = here("train", "task=grokking", "seed=0..1", "train.steps=1600", "--json")
     assert answer.code == 0, answer.err

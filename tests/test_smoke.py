@@ -16,9 +16,9 @@ from dynalab.config import registry
 from dynalab.models.resnet18 import Config as ResNet18
 from dynalab.models.resnet20 import Config as ResNet20
 
-OPTIMIZERS = ["sgd", "adam", "adamw", "lookahead"]
+OPTIMIZERS = ["sgd", "adamw", "lookahead"]
 # These step as the others do, so one task each is enough: with batch normalisation, and without.
-MORE = {"digits": ["sam"], "regression": ["rmsprop"]}
+MORE = {"digits": ["sam"], "parity": ["adam"], "regression": ["rmsprop"]}
 # Small enough that a pair takes about a second; everything else is the task's default.
 SMALL: dict[str, list[str]] = {
     "grokking": ["task.modulus=11", "model.width=16"],
