@@ -12,7 +12,7 @@ from scipy import stats
 
 from dynalab.analysis import compare
 from dynalab.analysis.base import Convergence, Group
-from dynalab.analysis.compare import needed, tails
+from dynalab.analysis.compare import needed, permutation, tails
 from dynalab.analysis.compare import pairs as tests
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.measures import Measure
@@ -26,7 +26,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain
 from dynalab.core.stats import holm
 from dynalab.show import terminal
-from dynalab.show.blocks import Figure, Number, Say
+from dynalab.show.blocks import Figure, Number, Say, Table
 from dynalab.show.plots import draw
 from dynalab.show.plots.ranking import ranking
 
@@ -65,6 +65,47 @@ def test_steps_are_compared_as_scipy_does_where_all_are_known():
     low, high = gap.interval
     assert low < gap.estimate < high and (low > 0) == (gap.p <= 0.05)
     assert gap.ratio == pytest.approx(math.exp(np.median(np.subtract.outer(np.log(y), np.log(x)))))
+
+
+def test_ten_against_ten_are_told_by_all_permutations():
+    """Runs that are apart have the least p there is, whatever was drawn; where ways are drawn none is the observed."""
+    gap = tests.between_times(times(range(10)), times(range(20, 30), first=10))
+    assert gap.p == gap.least_p == gap.log_rank_p == pytest.approx(2 / math.comb(20, 10))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0, 1, 10), rng.normal(0.9, 1, 10)
+    exact = stats.permutation_test(
+        (x, y), _size_of_t, n_resamples=np.inf, vectorized=True, alternative="greater"
+    )
+    assert tests.between_values(values(x), values(y, 10)).p == pytest.approx(exact.pvalue, abs=1e-12)
+    drawn = permutation.Splits(12, 12)
+    assert not drawn.exact and not {0.0, 12.0} & {*drawn.members[:, 12:].sum(axis=1)}
+    flips = permutation.Flips(24)
+    assert not flips.exact and (abs(flips.signs.sum(axis=1)) < 24).all()
+    # A fully separated pair that draws tell nothing of has its own chance.
+    apart = tests.between_times(times(range(12)), times(range(20, 32), first=12))
+    assert apart.p == pytest.approx(2 / math.comb(24, 12))
+
+
+@pytest.mark.parametrize(
+    "test", [permutation.Splits(10, 10), permutation.Splits(12, 12), permutation.Flips(16)]
+)
+def test_permutations_keep_their_level(test):
+    rng = np.random.default_rng(test.n)
+    ps = np.array([test.p_of_means(*rng.normal(size=(2, test.n))) for _ in range(300)])
+    assert 5 <= (ps <= 0.05).sum() <= 26 and (ps <= 0.002).sum() <= 4
+
+
+def test_a_pair_that_nothing_can_be_tested_of_takes_nothing_from_the_others():
+    result = found(groups(1, n=8, last=1500, delays=(1.0, 9.0, 9.0)))
+    first, second, never = (pair for pair in result.pairs if pair.of == "generalised_step")
+    assert never.reason == "no run of the two reached it" and not never.tested and first.tested
+    assert [first.p_adjusted, second.p_adjusted] == pytest.approx(holm([first.p, second.p]))
+    (table,) = (
+        item
+        for item in compare.show(result, ())
+        if isinstance(item, Table) and item.header[2] == "generalises at step, second less first"
+    )
+    assert table.rows[2][4] is None and table.rows[2][5].text == "not tested"
 
 
 def test_log_rank_agrees_with_the_textbook():

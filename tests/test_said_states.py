@@ -191,6 +191,23 @@ def test_runs_that_never_converge_are_followed_to_their_end(page: Writer, output
     page(found={ensemble.id: [altered(same, paths=[one], convergence=never)]}).says(
         f"All 4 runs go 0{ARROW}1{ARROW}2."
     )
+    # Those that did are told from those that did not, and there is no median of times to speak of.
+    mixed = [same.data["convergence"][0], *never[1:]]
+    spread = {
+        "runs": 4,
+        "censored": 3,
+        "median": None,
+        "quartiles": [None, None],
+        "cv": None,
+        "cv_interval": None,
+    }
+    said = {**same.data["claims"], "spread": spread}
+    shown = page(found={ensemble.id: [altered(same, paths=[one], convergence=mixed, claims=said)]})
+    shown.says(f"All 4 runs go 0{ARROW}1{ARROW}2, 1 of 4 up to convergence and the others to their end.")
+    assert shown.table("published claim")[2][1:] == [
+        "not tested",
+        "1 of 4 runs converged, and so the median step is not known",
+    ]
 
 
 def test_how_paths_are_told(page: Writer, outputs: Path) -> None:
@@ -231,7 +248,8 @@ def test_only_some_paths_have_a_row(page: Writer, outputs: Path) -> None:
         shown = page(found={ensemble.id: [altered(result, paths=paths)]})
         assert len(shown.table("path")) == rows
         shown.says(
-            f"Distinct paths (the first {rows} of 70); each ends at convergence: test_accuracy at least 0.99 for 5"
+            f"Distinct paths (the first {rows} of 70); each ends at convergence, or where a run does that never "
+            "converged: test_accuracy at least 0.99 for 5"
         )
     page(found={ensemble.id: [altered(result, paths=[one] * 10)]}).says("Distinct paths; each ends")
 

@@ -166,10 +166,14 @@ def _pairs(
     sample: Measure, groups: Sequence[Group], compared: Sequence[tuple[int, int]], margin: float | None
 ) -> list[Pair]:
     """Compare the settings by one landmark or metric."""
-    gaps = [_gap(sample.of[a], sample.of[b], len(compared), sample.sign) for a, b in compared]
-    adjusted = holm([gap.p for gap in gaps])
+    untested = [_untested(sample, places) for places in compared]
+    n_tested = untested.count("")
+    gaps = [_gap(sample.of[a], sample.of[b], n_tested, sample.sign) for a, b in compared]
+    # What could not be tested takes nothing from the level of the others.
+    adjusted = iter(holm([gap.p for gap, why in zip(gaps, untested, strict=True) if not why]))
     found = []
-    for (a, b), gap, p in zip(compared, gaps, adjusted, strict=True):
+    for (a, b), gap, why in zip(compared, gaps, untested, strict=True):
+        p = 1.0 if why else next(adjusted)
         pair = Pair(
             groups[a].id,
             groups[b].id,
@@ -185,11 +189,12 @@ def _pairs(
             gap.runs,
             "differ",
             "",
+            tested=not why,
         )
         if margin is not None and _within(pair, margin):
             pair = replace(pair, verdict="equivalent")
         elif p > LEVEL:
-            reason = _reason(pair, gap.least_p, len(gaps), sample, (a, b))
+            reason = why or _reason(pair, gap.least_p, n_tested, sample, (a, b))
             pair = replace(pair, verdict="cannot_tell", reason=reason)
         found.append(pair)
     return found
@@ -210,19 +215,24 @@ def _within(pair: Pair, margin: float) -> bool:
     return low is not None and high is not None and least <= low and high <= most
 
 
-def _reason(pair: Pair, least_p: float, n_pairs: int, sample: Measure, places: tuple[int, int]) -> str:
-    """Return why a pair cannot be told apart."""
-    n, m = pair.runs
+def _untested(sample: Measure, places: tuple[int, int]) -> str:
+    """Return why there is nothing to test between two settings; empty where there is."""
     one, other = (sample.of[place] for place in places)
-    lost = sum(item.lost for item in (one, other) if isinstance(item, Values))
+    if isinstance(one, Times) and isinstance(other, Times):
+        return "" if one.reached or other.reached else "no run of the two reached it"
+    assert isinstance(one, Values) and isinstance(other, Values)
+    lost, (n, m) = one.lost + other.lost, (len(item.values) + item.lost for item in (one, other))
     if lost == n + m:
         return "all runs diverged"
     if lost and not sample.sign:
         return f"{lost} of {count(n + m, 'run')} diverged, and whether less or more is better is not known"
-    if min(n, m) < 2:
-        return f"{n} and {count(m, 'run')} with a value"
-    if isinstance(one, Times) and isinstance(other, Times) and not (one.reached or other.reached):
-        return "no run of the two reached it"
+    return f"{n} and {count(m, 'run')} with a value" if min(n, m) < 2 else ""
+
+
+def _reason(pair: Pair, least_p: float, n_pairs: int, sample: Measure, places: tuple[int, int]) -> str:
+    """Return why a pair that was tested cannot be told apart."""
+    n, m = pair.runs
+    lost = sum(item.lost for item in map(sample.of.__getitem__, places) if isinstance(item, Values))
     if least_p * n_pairs > LEVEL:
         among = f" among {n_pairs} pairs" if n_pairs > 1 else ""
         return f"{n} and {count(m, 'run')} are too few: no outcome{among} could be told from chance"

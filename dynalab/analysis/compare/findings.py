@@ -66,6 +66,9 @@ class Pair:
     runs: tuple[int, int]  # of a and b
     verdict: str  # `differ`, `equivalent` or `cannot_tell`
     reason: str  # why it cannot be told; empty otherwise
+    tested: bool = (
+        True  # whether there was something to test; if not, `p` is 1 and Holm's procedure leaves it out
+    )
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ def needed_runs(
         for pair in found
         if {pair.a, pair.b} & {*best} and pair.verdict == "cannot_tell" and min(pair.runs) >= 2
     ]
+    n_tested = sum(pair.tested for pair in found)
     asked = [
-        (_runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, len(found)), pair)
-        for pair in open_pairs
+        (_runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, n_tested), pair) for pair in open_pairs
     ]
     if not asked:
         return None

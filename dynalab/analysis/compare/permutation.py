@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from itertools import product
+from itertools import combinations
 from math import comb
 
 import numpy as np
 
 from dynalab.analysis.compare import tails
 from dynalab.core.means import ROUNDING
-from dynalab.core.survival import DRAWS, TIE, permutation_sd, splits
+from dynalab.core.survival import DRAWS, ENTRIES, TIE, permutation_sd, splits
 
 # Draws beyond what was seen below which their share says little.
 FEW = 20
@@ -20,10 +20,15 @@ LEVEL = 0.05
 
 
 class PermutationTest(ABC):
-    """A permutation test of n runs of one setting and m of another, in this order."""
+    """A permutation test of n runs of one setting and m of another, in this order.
+
+    Two-sided: of two permutations whose statistics differ in sign alone one is enough. All are there where these are
+    few enough; else as many are drawn from those that were not observed, and the observed one is counted with them, so
+    that no p is below 1 over their number (Phipson and Smyth, 2010).
+    """
 
     n: int  # runs of the first
-    exact: bool  # whether all permutations are there
+    exact: bool  # whether all permutations are there, of two with the same size of the statistic one
     least_p: float  # the least that these numbers of runs could give
 
     @abstractmethod
@@ -81,13 +86,13 @@ class Splits(PermutationTest):
 
     def __init__(self, n: int, m: int) -> None:
         self.n, self.m = n, m
-        self.exact = comb(n + m, m) <= DRAWS
         self.least_p = (2 if n == m else 1) / comb(n + m, m)
+        self.exact = _few(round(1 / self.least_p), n + m)
 
     @property
     def members(self) -> np.ndarray:
         """Who is in the second setting, (B, n + m); of thousands of runs it is large, and seldom asked for."""
-        return splits(self.n + self.m, self.m)[0]
+        return _splits(self.n, self.m, self.exact)
 
     def sums(self, scores: np.ndarray) -> np.ndarray:
         """Return the statistics of all permutations."""
@@ -171,9 +176,34 @@ def _over(difference: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return difference / np.sqrt(np.maximum(errors, ROUNDING))
 
 
-@lru_cache(maxsize=64)
+def _few(ways: int, runs: int) -> bool:
+    """Return whether all ways to label the runs are few enough to go through."""
+    return ways <= DRAWS or ways * runs <= ENTRIES
+
+
+@lru_cache(maxsize=8)
+def _splits(n: int, m: int, every: bool) -> np.ndarray:
+    """Return who of n + m runs is in the second setting, (B, n + m) of 0 and 1, in all ways or in drawn ones."""
+    if not every:
+        members = splits(n + m, m)[0]
+        observed = members[:, n:].all(axis=1)
+        if n == m:
+            observed |= members[:, :n].all(axis=1)
+        return members[~observed]
+    # Of equal sizes the first run stays in the first setting: the others are the same with the settings exchanged.
+    fixed = int(n == m)
+    places = np.array(list(combinations(range(fixed, n + m), m)), dtype=np.int64)
+    members = np.zeros((len(places), n + m))
+    np.put_along_axis(members, places, 1.0, axis=1)
+    return members
+
+
+@lru_cache(maxsize=8)
 def _flips(n: int) -> tuple[np.ndarray, bool]:
-    """Return signs of differences, (B, n), all or as many as are drawn."""
-    if 2**n <= DRAWS:
-        return np.array(list(product((1.0, -1.0), repeat=n))), True
-    return np.random.default_rng(0).choice([1.0, -1.0], (DRAWS, n)), False
+    """Return signs of n differences, (B, n), the last always positive: all ways or drawn ones."""
+    ways = 2 ** (n - 1)
+    if _few(ways, n):
+        return 1.0 - 2 * (np.arange(ways)[:, None] >> np.arange(n) & 1), True
+    signs = np.random.default_rng(0).choice([1.0, -1.0], (DRAWS, n))
+    signs *= signs[:, -1:]
+    return signs[(signs < 0).any(axis=1)], False

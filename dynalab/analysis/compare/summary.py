@@ -110,7 +110,7 @@ def _pairs(findings: Findings) -> Iterator[Block]:
     for name in names(findings):
         landmark = name in findings.settings[0].landmarks
         pairs = [pair for pair in findings.pairs if pair.of == name]
-        unit = f"{WORDS[name]}, steps later" if landmark else f"{metric(name)}, higher by"
+        unit = f"{f'{WORDS[name]} at step' if landmark else metric(name)}, second less first"
         header = ["first", "second", unit, "times", "p (Holm)", "verdict", ""]
         rows = [
             [
@@ -118,15 +118,17 @@ def _pairs(findings: Findings) -> Iterator[Block]:
                 Cell(settings[pair.b].label, setting=pair.b),
                 _cell(pair.estimate, pair.interval),
                 _cell(pair.ratio, pair.ratio_interval),
-                Cell(pair.p_adjusted, p_value(pair.p_adjusted)),
+                Cell(pair.p_adjusted, p_value(pair.p_adjusted)) if pair.tested else None,
                 Cell(
-                    pair.verdict, spoken(pair.verdict) or "", "found" if pair.verdict == "differ" else "quiet"
+                    pair.verdict,
+                    spoken(pair.verdict if pair.tested else "not_tested") or "",
+                    "found" if pair.verdict == "differ" else "quiet",
                 ),
                 pair.reason + (" (seed by seed)" if pair.paired else ""),
             ]
             for pair in pairs
         ]
-        caption = f"Pairs by {metric(name)}: the second against the first; p by permutation, "
+        caption = f"Pairs by {metric(name)}: the second less the first, and how many times as much; p by permutation, "
         if landmark:
             caption += "95% intervals by the same test, open where runs do not tell"
         else:

@@ -131,8 +131,12 @@ def _detours(said: Claims, findings: Findings) -> list[Any]:
 def _spread(said: Spread | None) -> list[Any]:
     if said is None:
         return [NOTHING, "nothing says when a run has converged (convergence.metric=)"]
-    if said.censored == said.runs:
-        return [UNTESTED, f"none of {count(said.runs, 'run')} converged"]
+    if said.median is None:
+        n = said.runs - said.censored
+        return [
+            UNTESTED,
+            f"{n or 'none'} of {count(said.runs, 'run')} converged, and so the median step is not known",
+        ]
     low, middle, high = (
         "never" if step is None else rounded(step)
         for step in (said.quartiles[0], said.median, said.quartiles[1])

@@ -84,9 +84,7 @@ def _headline(findings: Findings, total: int) -> str:
             f"**Decoded without looking ahead** with the states of hmm-{decoded}: {count(total, 'run')}."
         ]
     paths = findings.paths
-    ends = [row.step is not None for row in findings.convergence or ()]
-    # A run that never converged is followed to its end.
-    until = " up to convergence" if findings.convergence_rule and (any(ends) or not ends) else ""
+    until = _until(findings)
     why = doubt(findings)
     if why:
         lines.append(f"Whether runs take different paths, fork or make detours, **cannot be told**: {why}.")
@@ -118,6 +116,17 @@ def _headline(findings: Findings, total: int) -> str:
     if begins:
         lines.append(f"States begin (median [quartiles] of first entry): {'; '.join(begins)}.")
     return " ".join([*lines, *([] if why else delays.headline(findings, total))])
+
+
+def _until(findings: Findings) -> str:
+    """How far runs are followed: up to convergence, those that never converged to their end."""
+    passages = findings.convergence or ()
+    converged, total = sum(row.step is not None for row in passages), len(passages)
+    if not findings.convergence_rule or (total and not converged):
+        return ""
+    if converged == total:
+        return " up to convergence"
+    return f", {converged:,} of {total:,} up to convergence and the others to their end"
 
 
 def _one_state(findings: Findings) -> str:

@@ -141,7 +141,8 @@ def paths(findings: Findings, total: int) -> Table:
     more = f" (the first {most} of {len(findings.paths)})" if len(findings.paths) > most else ""
     rule = rule_words(findings)
     header = ["path", "runs", "converged at (median)", "quartiles", "which"]
-    caption = f"Distinct paths{more}{f'; each ends at convergence: {rule}' if rule else ''}"
+    ends = f"; each ends at convergence, or where a run does that never converged: {rule}" if rule else ""
+    caption = f"Distinct paths{more}{ends}"
     return Table(header, cells, caption, sortable=len(cells) > 1)
 
 

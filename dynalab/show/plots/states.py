@@ -131,6 +131,7 @@ def _draw_landmarks(ax: Axes, landmarks: Mapping[str, np.ndarray], n_runs: int) 
                 ax.scatter(
                     steps[some], np.flatnonzero(some) + 0.5, s=size, marker=marker, facecolor="white", edgecolor=INK,
                     linewidth=0.7 if n_runs <= MARKED else 0.2, zorder=3, label=label, rasterized=n_runs > MARKED,
+                    clip_on=False,
                 )
             )  # fmt: skip
     return handles
