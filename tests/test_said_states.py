@@ -188,11 +188,11 @@ def test_runs_that_never_converge_are_followed_to_their_end(page: Writer, output
     same = make_hmm(outputs, ensemble, [np.repeat([0, 1, 2], 7)] * 4)
     one = {**same.data["paths"][0], "states": [0, 1, 2], "runs": 4}
     never = [{**row, "step": None, "held": None} for row in same.data["convergence"]]
+    mixed = [same.data["convergence"][0], *never[1:]]
     page(found={ensemble.id: [altered(same, paths=[one], convergence=never)]}).says(
         f"All 4 runs go 0{ARROW}1{ARROW}2."
     )
     # Those that did are told from those that did not, and there is no median of times to speak of.
-    mixed = [same.data["convergence"][0], *never[1:]]
     spread = {
         "runs": 4,
         "censored": 3,
