@@ -389,7 +389,7 @@ def test_quartiles_over_runs_are_of_those_that_arrived():
         "150 to 300), median ratio there 1.200."
     )
     dash = "\u2013"
-    assert [line.split() for line in lines[2:]] == [
+    assert [line.split() for line in lines[3:]] == [
         *(
             [f"s000{k}", "at", "edge", f"{100 * k}", dash, f"{1 + k / 10:g}", dash, "0", dash, "why"]
             for k in (1, 2, 3)
@@ -726,7 +726,7 @@ def test_variance_in_a_few_lines():
     assert lines[1].startswith(
         "6 runs: 2 seeds of init and 3 seeds of order, crossed. Convergence (test_accuracy at "
     )
-    assert [line.split() for line in lines[3:5]] == [
+    assert lines[2] == "Shares of the variance" and [line.split() for line in lines[4:6]] == [
         ["init", "25.6%", "10%", "to", "50%", "\u2013"],
         ["order", "\u2013", "\u2013", "\u2013"],
     ]

@@ -84,14 +84,15 @@ def test_the_edge_of_stability(page: Writer, outputs: Path, capsys: pytest.Captu
     right = [ax for ax in figure.axes if not ax.get_title(loc="left")]
     np.testing.assert_allclose(curve(right[1].lines[0])[1], values["train_loss"][1])
     assert labels(figure) == ["sharpness", "training loss (right)", "threshold", "arrival", "edge"]
-    # In the terminal the same sentences, and the same table.
+    # In the terminal the same sentences, and the same table under its caption.
+    assert "Every run; the ratio is that at the edge, or of the last quarter" in lines
     assert lines[0].startswith(f"Edge of stability: {said}") and lines[0] in shown.text
-    assert [words_of(line) for line in lines[2:6]] == [words_of(" ".join(row)) for row in rows]
-    assert lines[6] == (
+    assert [words_of(line) for line in lines[3:7]] == [words_of(" ".join(row)) for row in rows]
+    assert lines[7] == (
         "Sharpness on 1,024 training examples, network in evaluation mode, residuals at most 0.1% of the eigenvalue."
     )
     many = terminal(altered(result, runs=[{**result["runs"][2], "median_ratio": None}] * 21))
-    assert many[-2:] == ["  and 1 more", lines[6]] and len(many) == 24
+    assert many[-2:] == ["  and 1 more", lines[7]] and len(many) == 25
     assert words_of(many[21])[:6] == ["s0002", "below", "edge", DASH, DASH, DASH]
 
 
@@ -129,7 +130,7 @@ def test_forks_at_half_the_rate(page: Writer, outputs: Path, capsys: pytest.Capt
     assert [[curve(line)[1][0] for line in ax.lines[:3]] for ax in axes] == [[10, 20, 40], [10, 21, 40]]
     assert [curve(ax.lines[3])[0][0] for ax in axes] == [90, 91]
     lines = terminal(result)
-    assert lines[-4] == f"{said} (fork: abc and def)."
+    assert lines[-5] == f"{said} (fork: abc and def)."
     assert words_of(lines[-1]) == ["s0001", "not", "confirmed", "91", DASH, "0.75", "because", "1"]
 
 
@@ -335,7 +336,7 @@ def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log
     assert f"Shares of the variance: {alt}" in shown.alts()
     assert lines[0].startswith("Variance of the convergence step over 12 runs: ")
     assert f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {sd} {unit}." in lines[1]
-    assert lines[3].split()[:2] == ["init", f"{first['share']:.1%}"] and f"{low} to {high}" in lines[3]
+    assert lines[4].split()[:2] == ["init", f"{first['share']:.1%}"] and f"{low} to {high}" in lines[4]
     many = [
         {"sources": ["init", "order"], "share": 0.125, "negative": False},
         {"sources": ["init", "order", "x"], "share": None, "negative": False},

@@ -592,5 +592,5 @@ def test_a_coarse_series_is_warned_of_and_the_terminal_says_what_was_found():
         said.split(),
         ["s0004", "no", "events", "\u2013", "\u2013", "\u2013"],
     ]
-    assert lines[5].split()[:4] == ["s0003", "slingshot", "1,200", "1,205"]
+    assert lines[6].split()[:4] == ["s0003", "slingshot", "1,200", "1,205"]
     assert lines[-1] == "Not recorded, and so not weighed: grad_norm."

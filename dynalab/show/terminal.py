@@ -1,4 +1,4 @@
-"""Blocks as lines of a terminal: sentences, and tables of which the first rows are shown; no figures."""
+"""Blocks as lines of a terminal: sentences, and tables under their captions, of the first rows; no figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dynalab.core.words import number, plain
 from dynalab.show.blocks import Block, Cell, Say, Table, Warnings
 
 MOST = 20
+PLAIN = "Every run"
 _INDENT = "  "
 
 
@@ -25,6 +26,9 @@ def lines(blocks: Iterable[Block], width: int | None = None) -> Iterator[str]:
 
 
 def _table(table: Table, width: int | None) -> Iterator[str]:
+    # Of a table with a row a run its first column says as much.
+    if table.caption != PLAIN:
+        yield from filter(None, [plain(table.caption)])
     rows = [[_text(value) for value in row] for row in table.rows[:MOST]]
     shown = [list(table.header), *rows]
     right = [_is_number(table.rows, place) for place in range(len(table.header))]
