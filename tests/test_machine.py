@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dynalab.core.machine import VARIABLES, cards, cores, driver, free_memory, kernels
+from dynalab.core.machine import VARIABLES, cards, cores, driver, file_memory, free_memory, kernels
 
 GB = 10**9
 
@@ -180,3 +180,11 @@ print(faults[-1] - faults[4])
     env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | own
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert (int(done.stdout) < 1000) == kept
+
+
+def test_what_libraries_take_is_told_from_other_memory(tmp_path):
+    assert file_memory(tmp_path) == 0
+    status = tmp_path / "proc/self/status"
+    status.parent.mkdir(parents=True)
+    status.write_text("Name:\tpython\nRssAnon:\t  700 kB\nRssFile:\t  300 kB\n")
+    assert file_memory(tmp_path) == 300 * 1024

@@ -19,7 +19,7 @@ import torch
 
 from dynalab.config.ensemble import from_stored, from_tree
 from dynalab.config.schema import Compute
-from dynalab.core.machine import free_memory, job_memory
+from dynalab.core.machine import file_memory, free_memory, job_memory
 from dynalab.core.plugins import named
 from dynalab.core.streams import Streams
 from dynalab.networks.build import network_of
@@ -270,7 +270,8 @@ def _wait(device: torch.device) -> None:
 def _peak(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+    # A fork has a library in memory from the first use on, which is no run's.
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024 - file_memory()
 
 
 def _free(device: torch.device) -> int | None:
