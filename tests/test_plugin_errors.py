@@ -152,6 +152,72 @@ CASES = [
         'return {"x": small.double()[:, :2]}',
         "in measure: returned a Tensor of shape (2, 2), exp",
     ),
+    (
+        "task",
+        '{"error": ',
+        '{"loss": ',
+        "in metrics: returned a dictionary of loss, expected other names than loss",
+    ),
+    (
+        "task",
+        '{"error": ',
+        '{"loss_max": ',
+        "in metrics: returned a dictionary of loss_max, expected other names",
+    ),
+    (
+        "task",
+        '{"error": ',
+        '{"my error": ',
+        "in metrics: returned a dictionary of my error, expected names of let",
+    ),
+    (
+        "task",
+        "square().mean(dim=(1, 2))",
+        "square().mean(dim=(1, 2)).detach()",
+        "in loss: the loss does not depend on any parameter: it does not depend on the outputs, as behind",
+    ),
+    (
+        "model",
+        "self.head(hidden)",
+        "self.head(hidden).detach()",
+        "in forward: the loss does not depend on any parameter: outputs do not depend on the parameters, as",
+    ),
+    (
+        "model",
+        "self.head(hidden)",
+        "(self.head(hidden), 1)",
+        "in forward: returned an object of type tuple, exp",
+    ),
+    (
+        "probe",
+        SHARE,
+        'return {"x": small.sum(1).numpy()}',
+        "in measure: returned a ndarray of shape (2,), expected a",
+    ),
+    (
+        "probe",
+        SHARE,
+        'return {"x": small.sum(1) * 1j}',
+        "in measure: returned a Tensor of shape (2,), expected a te",
+    ),
+    (
+        "probe",
+        SHARE,
+        'return {"step": small.sum(1)}',
+        "in measure: returned a dictionary of step, expected other n",
+    ),
+    *(
+        (
+            "probe",
+            "        small = ",
+            f"        {statement}\n        small = ",
+            "in measure: writes into the state's params['first.weight'], which training and others read",
+        )
+        for statement in (
+            "state.params['first.weight'].mul_(0.5)",
+            "state.params['first.weight'].numpy()[:] *= 0.5",
+        )
+    ),
     ("probe", SHARE, "return {}", "in measure: returned a dictionary of nothing, expected"),
     (
         "probe",
@@ -191,6 +257,8 @@ def test_what_a_plug_in_does_wrong_in_training_names_its_line(mine, one_thread, 
     if "returned" in said or "gave" in said:
         name = re.search(r"in (\w+): ", said)[1]
         assert re.search(rf"(def|class) {name}\b", source[int(place) - 1]) or source[int(place) - 1][0] == "@"
+    elif "RuntimeError: " not in said and re.search("depend|writes|tuple", said):
+        assert re.search(rf"def {said.split()[1].rstrip(':')}\b", source[int(place) - 1])
     elif said != "in forward: RuntimeError: " or group == "model":
         assert int(place) == line
 
@@ -260,6 +328,27 @@ def test_rows_of_a_run_without_a_checkpoint_stay_as_well(here, mine, outputs):
     assert run["steps"] > 0
     (frame,) = (pd.read_parquet(path) for path in outputs.glob("own/*/metrics.parquet"))
     assert frame["step"].tolist()[-1] == run["steps"] and frame["train_loss"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"), [("train_loss", "every=5"), ("l2", "at=[3]"), ("test_error", "at=[3]")]
+)
+def test_a_probe_on_a_grid_of_its_own_takes_no_column_of_another(here, mine, name, grid):
+    broken(mine, "probe", "own_share", name)
+    words = [word for word in WORDS if not word.startswith(("probes", "eval"))]
+    words += ["probes=[own,weights]", "eval.every=2", f"probe.own.{grid}"]
+    answer = here("train", *words, "seed=0")
+    assert answer.code == 2
+    assert (
+        f"in measure: returned a dictionary of {name}, expected other names than {name}, which" in answer.err
+    )
+
+
+def test_a_place_is_said_once_in_python(mine):
+    broken(mine, "model", "torch.relu(self.first(inputs))", "inputs if inputs.sum() > 0 else 0")
+    with pytest.raises(PluginError, match=": in forward: model: torch cannot run") as caught:
+        dynalab.train([*WORDS, "seed=0..1"])
+    assert str(caught.value).count("in forward") == 1
 
 
 def test_an_edit_names_its_line(here, mine):

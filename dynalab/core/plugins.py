@@ -207,8 +207,10 @@ def _line_behind(error: DynalabError) -> str | None:
         return None
     line = line_of(cause)
     # Configuration errors say more than what they were raised from; others speak of files that are whole.
-    is_said = line and isinstance(error, ConfigError)
-    return f"{line.removesuffix(said(cause))}{error}" if line and is_said else line
+    if not line or not isinstance(error, ConfigError):
+        return line
+    place = line.removesuffix(said(cause))
+    return str(error) if place in str(error) else f"{place}{error}"
 
 
 def named(function: Callable[P, T]) -> Callable[P, T]:

@@ -13,7 +13,7 @@ from dynalab.models.nets.parts import parts
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
 from dynalab.tasks.base import TaskData, counted
-from dynalab.tasks.checks import check_values
+from dynalab.tasks.checks import check_metrics, check_values
 from dynalab.tasks.loss import Loss
 
 # Entries of rows that go through written-out networks at once on a CPU, so that what becomes of them stays in a core's
@@ -110,8 +110,7 @@ class Evaluation:
         """
         check_values(self._task.loss, losses, self._stack.width)
         metrics = self._task.metrics(outputs, batch)
-        require(isinstance(metrics, Mapping), self._task.metrics, metrics, "a dictionary of metrics")
-        check_values(self._task.metrics, metrics, self._stack.width)
+        check_metrics(self._task.metrics, metrics, self._stack.width)
         return {"loss": losses, **metrics}
 
 

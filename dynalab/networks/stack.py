@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 
 from dynalab.core.devices import to_device
 from dynalab.core.errors import ConfigError
-from dynalab.core.plugins import blame, by_hand
+from dynalab.core.plugins import blame, by_hand, place_of, require
 from dynalab.core.streams import Streams
 from dynalab.models.base import Context
 from dynalab.models.nets.parts import LEAST_WIDTH as LEAST_WIDTH
@@ -117,11 +117,8 @@ class Stack:
             buffers = self.buffers if training else self.evaluated_buffers
         context = Context(training, buffers, noise or {})
         if self._stacked is not None:
-            return (
-                self._stacked(params, inputs, context)
-                if self._takes_context
-                else self._stacked(params, inputs)
-            )
+            more = (context,) if self._takes_context else ()
+            return self._checked(self._stacked(params, inputs, *more))
         self.network.train(training)
 
         def one(
@@ -129,7 +126,7 @@ class Stack:
         ) -> tuple[Tensor, dict[str, Tensor]]:
             state = {**weights, **buffers}
             more = (Context(training, buffers, own_noise),) if self._takes_context else ()
-            outputs = functional_call(self.network, state, (rows, *more))
+            outputs = self._checked(functional_call(self.network, state, (rows, *more)))
             # A module may put another tensor in a buffer's place, where others write into it.
             return outputs, {name: state[name] for name in buffers if state[name] is not buffers[name]}
 
@@ -154,6 +151,16 @@ class Stack:
             with torch.no_grad():
                 for name, tensor in replaced.items():
                     context.buffers[name].copy_(tensor)
+        return outputs
+
+    @property
+    def source(self) -> object:
+        """What the outputs are put down to: the network's pass, where it is a plug-in's, else `made`."""
+        passed = self._stacked or self.network.forward
+        return passed if place_of(passed) else self.made
+
+    def _checked(self, outputs: Any) -> Tensor:
+        require(isinstance(outputs, Tensor), self.source, outputs, "its outputs, one tensor")
         return outputs
 
     def vjp(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from dynalab.core.batch import Batch, InputSpec
+from dynalab.core.columns import OF_UPDATES, declared
 from dynalab.core.plugins import place_of, refuse, require
+from dynalab.core.words import listed
 
 
 def check_task(build: Callable[..., object], task: Any) -> None:
@@ -48,7 +52,7 @@ def _check_batch(made: Callable[..., object], batch: Any, width: int) -> None:
         tensor = getattr(batch, name)
         shape = tuple(getattr(tensor, "shape", ()))
         expected = f"{name} of shape ({width}, B, ...): {width} runs side by side, B examples each"
-        require(len(shape) > 1 and shape[0] == width, made, tensor, expected)
+        require(isinstance(tensor, Tensor) and len(shape) > 1 and shape[0] == width, made, tensor, expected)
 
 
 def check_values(made: Callable[..., object], values: Any, width: int) -> None:
@@ -57,10 +61,34 @@ def check_values(made: Callable[..., object], values: Any, width: int) -> None:
     Raises:
         PluginError: A plug-in's did not.
     """
-    expected = f"a tensor of shape ({width},), one value a run"
-    if not isinstance(values, Mapping):
-        require(getattr(values, "shape", None) == (width,), made, values, expected)
+    for name, value in values.items() if isinstance(values, Mapping) else ((None, values),):
+        if not isinstance(value, Tensor) or value.shape != (width,) or value.dtype.is_complex:
+            whose = "" if name is None else f", for {name!r}"
+            refuse(made, value, f"a tensor of shape ({width},), one real value a run{whose}")
+
+
+def check_metrics(made: Callable[..., object], metrics: Any, width: int) -> None:
+    """Check that a task's metrics are one number for each of `width` runs, under names of their own.
+
+    Raises:
+        PluginError: A plug-in's are not.
+    """
+    require(isinstance(metrics, Mapping), made, metrics, "a dictionary of metrics")
+    check_values(made, metrics, width)
+    # With the split before them: the loss of the evaluation, and what is recorded of the updates.
+    taken = ["loss", *(name.removeprefix("train_") for name in OF_UPDATES if name.startswith("train_"))]
+    check_names(made, metrics, taken)
+
+
+def check_names(made: Callable[..., object], values: Mapping[str, Any], taken: Collection[str]) -> None:
+    """Check that a plug-in's values have names that a column can have, and that no other column has.
+
+    Raises:
+        PluginError: They have not.
+    """
+    if not place_of(made):
         return
-    for name, value in values.items():
-        if getattr(value, "shape", None) != (width,):
-            refuse(made, value, f"{expected}, for {name!r}")
+    odd = [name for name in values if not (isinstance(name, str) and name.isidentifier())]
+    require(not odd, made, values, "names of letters, digits and _, as columns have")
+    same = sorted(name for name in values if declared(name, taken))
+    require(not same, made, values, f"other names than {listed(same)}, which the row has already")

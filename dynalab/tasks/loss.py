@@ -11,6 +11,7 @@ from dynalab.config.schema import Train
 from dynalab.core.batch import Batch
 from dynalab.core.plugins import by_hand, place_of
 from dynalab.tasks.base import Task
+from dynalab.tasks.checks import check_values
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,8 @@ class Loss:
             with torch.enable_grad():
                 # A plug-in's may write into what it is given.
                 losses = self.task.loss(logits.clone() if self._is_users else logits, batch)
+            if self._is_users:
+                check_values(self.task.loss, losses, len(outputs))
             if not losses.requires_grad:
                 return losses, None
             (gradient,) = torch.autograd.grad(losses.sum(), [logits], allow_unused=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch
 from dynalab.core.errors import ConfigError
+from dynalab.core.plugins import PluginError, place_of
 from dynalab.core.state import Upcoming
 from dynalab.networks.evaluation import shares_pass
 from dynalab.networks.stack import Stack, Vjp
@@ -76,6 +77,7 @@ class Gradients:
         self._graph: Graphed[Lowered] | None = None
         self._made: tuple[list[int], Made] | None = None
         self.lost: Tensor | None = None
+        self._depends = False
         self.shares_pass = shares_pass(stack, data, optimizer, self._count)
 
     def check_batches(self, data: TaskData, count: int, model: str, size: int | str) -> None:
@@ -147,7 +149,25 @@ class Gradients:
                     lost = self.lost.view(-1, *[1] * (gradient.dim() - 1))
                     gradient = gradient.masked_fill(lost, 0.0)
                 total = [_sum(one, other) for one, other in zip(total, done.vjp(gradient), strict=True)]
+        self._require_some(total, gradient is not None)
         return batches[-1], functools.reduce(torch.add, losses), self._masks.gradients(total)
+
+    def _require_some(self, gradients: Sequence[Tensor | None], by_outputs: bool = True) -> None:
+        """Refuse what cannot be trained; a batch may be without a gradient once another had one.
+
+        `by_outputs` says whether the loss depends on the outputs.
+        """
+        self._depends = self._depends or any(gradient is not None for gradient in gradients)
+        if self._depends:
+            return
+        whose = self._stack.source if by_outputs else self._loss.task.loss
+        chain = (
+            "outputs do not depend on the parameters" if by_outputs else "it does not depend on the outputs"
+        )
+        cut = "as behind detach(), no_grad, item() or argmax"
+        line = f"the loss does not depend on any parameter: {chain}, {cut}"
+        place = place_of(whose)
+        raise PluginError(f"{place}{line}") if place else ConfigError(line)
 
     def as_applied(
         self, step: int, gradients: Sequence[Tensor | None]
@@ -216,6 +236,7 @@ class Gradients:
         noise = self._stack.noise_of(step, batch.inputs)
         drawn = {f"{_NOISE}{name}": tensor for name, tensor in noise.items()}
         losses, gradients = graph({"inputs": batch.inputs, "targets": batch.targets, **drawn})
+        self._require_some(gradients)
         # The losses of several updates are looked at together; gradients are used up before the next ones.
         return batch, losses.clone(), self._masks.gradients(gradients)
 

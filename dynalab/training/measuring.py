@@ -14,13 +14,13 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.blocks import TYPES, Block
 from dynalab.core.columns import OF_UPDATES
-from dynalab.core.plugins import place_of, refuse, require
+from dynalab.core.plugins import PluginError, place_of, require
 from dynalab.core.state import ProbeState
 from dynalab.core.words import listed
 from dynalab.networks.evaluation import Evaluation
 from dynalab.probes.base import Probe
-from dynalab.store.names import BLOCK, block_series
-from dynalab.tasks.checks import check_values
+from dynalab.store.names import BLOCK, block_of, block_series
+from dynalab.tasks.checks import check_names, check_values
 from dynalab.training.averaging import Averaging
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.embedding import Embedding
@@ -32,6 +32,8 @@ from dynalab.training.updates import Updates
 # The rows of a step: series -> column -> (S,), or a block (S, ...).
 Rows = dict[str, dict[str, Tensor | Promised]]
 
+# Columns of every series.
+_OF_SERIES = ("run", "seed", "step", "wall")
 # What a probe may say that it needs.
 _OPTIONAL = {item.name for item in fields(ProbeState)} - {"step", "params"}
 
@@ -55,23 +57,39 @@ class Measurement:
         """Whether it is measured between its rows, too, where a run's loss spikes."""
         return bool(getattr(self.probe, "on_spike", False))
 
-    def measure(self, state: ProbeState, rows: Rows, host: Host | None = None) -> None:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its values, once it has been measured."""
+        return self._names[0] if self._names else ()
+
+    def measure(
+        self, state: ProbeState, rows: Rows, host: Host | None = None, taken: Collection[str] = ()
+    ) -> None:
         """Add its values, each of shape (S,), to a row; blocks, (S, ...), have a row each.
 
         Args:
             state: What is measured.
             rows: The rows of this step, by series, of which some stand already.
             host: Where rows are finished that are not waited for, of a probe that can be; its first one is.
+            taken: Columns of others, whether or not they have a row at this step.
 
         Raises:
-            PluginError: A plug-in's are no such values, or have the name of another.
+            PluginError: A plug-in's are no such values, or have the name of another; or it writes into what it is
+                given.
         """
         if host is not None and self._names and hasattr(self.probe, "prepare"):
             prepared = self.probe.prepare(state)
             rows.setdefault(self.grid.name, {}).update(host.finish(self._finish, prepared, self._names[0]))
             return
         measure = self.probe.measure
+        before = None if place_of(measure) is None else _marks(state, bits=not self._names)
         row = measure(state)
+        if before is not None:
+            after = _marks(state, bits=not self._names)
+            written = [name for name, mark in before.items() if after[name] != mark]
+            if written:
+                where = f"{place_of(measure)}writes into the state's {written[0]}"
+                raise PluginError(f"{where}, which training and others read; write into a copy (clone)")
         some = isinstance(row, dict) and (row or not place_of(measure))
         require(some, measure, row, "a dictionary, name -> one value a run")
         width, blocks = next(iter(state.params.values())).shape[0], self.blocks
@@ -80,8 +98,9 @@ class Measurement:
         of = {name: block_series(name) if name in blocks else self.grid.name for name in row}
         if not self._names:
             self._names.append(tuple(row))
-            if place_of(measure) and (same := sorted(name for name in row if name in rows.get(of[name], ()))):
-                refuse(measure, row, f"other names than {listed(same)}, which the row has already")
+            there = {name for series in rows if block_of(series) is None for name in rows[series]}
+            check_names(measure, {n: x for n, x in row.items() if n not in blocks}, {*taken, *there})
+            check_names(measure, {n: row[n] for n in blocks}, [n for n in blocks if of[n] in rows])
         require(
             tuple(row) == self._names[0], measure, row, f"{listed(self._names[0])}, as in the rows before"
         )
@@ -109,8 +128,33 @@ def _check_blocks(probe: Probe, row: Mapping[str, Tensor], blocks: Mapping[str, 
         require(BLOCK.fullmatch(name) and block.dtype in TYPES, probe, block, legal)
         value, shape = row.get(name), (width, *block.shape)
         form = (getattr(value, "shape", None), str(getattr(value, "dtype", "")).removeprefix("torch."))
+        form = form if isinstance(value, Tensor) else (None, "")
         wanted = f"a tensor of shape {shape} and type {block.dtype}, one block a run, for {name!r}"
         require(form == (shape, block.dtype), probe.measure, value, wanted)
+
+
+def _marks(state: ProbeState, bits: bool) -> dict[str, tuple[int, int]]:
+    """Return what tells whether somebody wrote into a state's tensors.
+
+    Args:
+        state: The state.
+        bits: Whether it is to tell of writing that torch does not count, as through numpy or `.data`.
+    """
+    found: dict[str, Tensor] = {}
+    for field_name in ("params", "initial", "previous", "gradients", "optimizer_state"):
+        for name, held in (getattr(state, field_name) or {}).items():
+            several = held if isinstance(held, Mapping) else {"": held}
+            found |= {f"{field_name}[{name!r}]{f'[{k!r}]' if k else ''}": x for k, x in several.items()}
+    if state.batch is not None:
+        found |= {"batch.inputs": state.batch.inputs, "batch.targets": state.batch.targets}
+    return {name: (tensor._version, _sum_of_bits(tensor) if bits else 0) for name, tensor in found.items()}
+
+
+def _sum_of_bits(tensor: Tensor) -> int:
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    same = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size(), torch.uint8)
+    return int(tensor.detach().view(same).sum())
 
 
 def measurements(
@@ -170,6 +214,8 @@ class Measuring:
         self._averaging, self._embedding = averaging, embedding
         self.items, self.eval_grid, self.host = list(items), cadence(eval_every), host
         self._updates, self._losses, self._evaluation, self._initial = updates, losses, evaluation, initial
+        # Its columns, which are in no row of a grid that it is not on.
+        self._evaluated: set[str] = set()
 
     def needs_at(self, step: int) -> set[str]:
         """Return which optional fields of a `ProbeState` the rows of a step need."""
@@ -196,11 +242,22 @@ class Measuring:
             average = self._averaging.row(step, own) if self._averaging is not None else {}
             embedded = self._embedding.row() if self._embedding is not None else {}
             rows[self.eval_grid.name] = {**own, **average, **losses, **embedded}
+            self._evaluated |= rows[self.eval_grid.name].keys()
         if measured:
             state = self.state(needs, correct)
             for item in measured:
-                item.measure(state, rows, self.host)
+                item.measure(state, rows, self.host, self._taken(item))
         return rows
+
+    def _taken(self, item: Measurement) -> Collection[str]:
+        """Return the columns of others, by what was measured and what dynalab's own probes declare."""
+        if item.columns or place_of(item.probe) is None:
+            return ()
+        others = [other for other in self.items if other is not item]
+        declared = [getattr(sys.modules[type(other.probe).__module__], "COLUMNS", ()) for other in others]
+        return {*_OF_SERIES, *self._evaluated, *OF_UPDATES}.union(
+            *declared, *(other.columns for other in others)
+        )
 
     def _shared_pass(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""
@@ -271,12 +328,7 @@ class Measuring:
         own = [item for item in self.items if place_of(item.probe)]
         if not own:
             return
-        row = {**self.evaluate("train"), **self.evaluate("test")}
-        # What other probes would measure is known by name; nobody looks at the values.
-        others = (sys.modules[type(item.probe).__module__] for item in self.items if item not in own)
-        declared = [OF_UPDATES, *(getattr(module, "COLUMNS", {}) for module in others)]
-        row |= dict.fromkeys((name for names in declared for name in names), next(iter(row.values())))
-        state = self.state(needs_of(own))
-        rows: Rows = {item.grid.name: dict(row) for item in own}
+        self._evaluated |= {*self.evaluate("train"), *self.evaluate("test")}
+        state, rows = self.state(needs_of(own)), Rows()
         for item in own:
-            item.measure(state, rows)
+            item.measure(state, rows, taken=self._taken(item))
