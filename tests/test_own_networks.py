@@ -134,24 +134,25 @@ def test_a_resumed_loop_goes_on_with_every_buffer_and_count(monkeypatch):
     assert torch.equal(third.stack.buffers["mask"], whole.stack.buffers["mask"])
 
 
-@pytest.mark.parametrize("words", WAYS[:3], ids=lambda words: words[0])
-def test_a_network_whose_output_depends_on_no_parameter_stays_as_it_is(monkeypatch, words):
+def test_a_network_whose_output_depends_on_no_parameter_is_refused_and_one_unused_is_not(monkeypatch):
     class Constant(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x[:, :1]
 
-    words = [*words, "probes=[weights,gradients,curvature]", "probe.curvature.every=1", "train.clip=1"]
-    loop = loop_of(monkeypatch, lambda: Constant(5, 1), *words)
-    start = loop.stack.params["weight"].detach().clone()
-    for _ in range(2):
-        loop.update()
-        row = loop.rows()["every-1"]
-    assert torch.equal(loop.stack.params["weight"], start)
-    assert (
-        (row["grad_norm"] == 0).all()
-        and (row["update_norm"] == 0).all()
-        and row["batch_loss"].isfinite().all()
-    )
+    class Unused(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight.T
+
+    with pytest.raises(
+        ConfigError, match="the loss does not depend on any parameter: outputs do not depend on"
+    ):
+        loop_of(monkeypatch, lambda: Constant(5, 1)).update()
+    words = ["probes=[weights,gradients,curvature]", "probe.curvature.every=1", "train.clip=1"]
+    loop = loop_of(monkeypatch, lambda: Unused(5, 1), *words)
+    start = {name: param.detach().clone() for name, param in loop.stack.params.items()}
+    loop.update()
+    assert loop.rows()["every-1"]["grad_norm"].isfinite().all()
+    assert [torch.equal(loop.stack.params[name], start[name]) for name in ("weight", "bias")] == [False, True]
 
 
 def test_curvature_is_that_of_what_is_trained(monkeypatch):
