@@ -61,6 +61,13 @@ def test_a_rehearsal_refuses_what_training_refuses(words, said, one_thread, tmp_
     assert str(caught.value) in str(trained.value)
 
 
+def test_what_the_configuration_alone_refuses_needs_no_worker(outputs, monkeypatch):
+    monkeypatch.setattr(local.Launcher, "_start", None)
+    with pytest.raises(DynalabError, match="the probe numerics needs a classification"):
+        train(["task=regression", "probes=[numerics]", "train.steps=2"], outputs=outputs)
+    assert not [*outputs.rglob("run.json")]
+
+
 def test_the_command_says_it_of_each_ensemble_and_writes_nothing(outputs, tmp_path, capsys):
     folder = tmp_path / "mine/task"
     folder.mkdir(parents=True)

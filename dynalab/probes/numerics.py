@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from dynalab.config.ensemble import EnsembleConfig
     from dynalab.core.state import ProbeState
 
 # How far outputs may be from linear in the last layer's weight before it counts as not linear, relative to their size.
@@ -79,13 +80,7 @@ class Numerics:
 
     def begin(self, setting: Setting) -> None:
         """Take what is measured on; refuse a task without such a loss, and a last layer that is not linear."""
-        loss = getattr(getattr(setting.task, "config", None), "loss", None)
-        if loss not in classification.OF_LABELS:
-            raise ConfigError(
-                f"probes: the probe numerics needs a classification with task.loss=cross_entropy or stablemax, and "
-                f"this task's loss is {loss or 'its own'}; leave it out with probes=[weights,gradients]"
-            )
-        self._stable = loss == "stablemax"
+        self._stable = loss_of(getattr(setting.task, "config", None)) == "stablemax"
         self._setting = setting
         if not self._is_linear():
             raise ConfigError(
@@ -182,6 +177,23 @@ class Numerics:
             outputs = self._setting.forward(batch.inputs, own)
             (feature,) = torch.autograd.grad(outputs[:, :, 0].mean(1).sum(), [weight])
         return outputs.detach(), feature
+
+
+def loss_of(task: Any) -> str:
+    """Return the loss of a task, given its configuration; refuse what is no classification."""
+    loss = getattr(task, "loss", None)
+    if loss not in classification.OF_LABELS:
+        raise ConfigError(
+            f"probes: the probe numerics needs a classification with task.loss=cross_entropy or stablemax, and "
+            f"this task's loss is {loss or 'its own'}; leave it out with probes=[weights,gradients]"
+        )
+    return str(loss)
+
+
+def default_every(config: Config, ensemble: EnsembleConfig) -> int:
+    """Return the distance of the evaluation's rows; a task that does not fit is refused before a worker begins."""
+    loss_of(ensemble.task)
+    return ensemble.eval.every
 
 
 def build(config: Config, network: nn.Module) -> Numerics:
