@@ -58,7 +58,9 @@ def run_tests(*words: str) -> int:
     """Run pytest in this process, which has torch loaded."""
     for module in [name for name in sys.modules if name.startswith("test_my_")]:
         del sys.modules[module]
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", *words]))
+    # Not its own cleaning up: it looks for garbage again and again, and at what older sessions left.
+    own = ["-p", "no:cacheprovider", "-p", "no:unraisableexception", "--basetemp=temporary"]
+    return int(pytest.main(["-q", *own, *words]))
 
 
 def test_the_tests_that_are_written_pass_and_can_fail(here, monkeypatch):
