@@ -22,13 +22,14 @@ from dynalab.analysis.compare.sentences import sentence
 from dynalab.analysis.compare.settings import comparable
 from dynalab.config.settings import labels, swept
 from dynalab.config.typed import flat
+from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain
 from dynalab.core.stats import holm
 from dynalab.show import terminal
-from dynalab.show.blocks import Figure, Number, Say, Table
+from dynalab.show.blocks import Figure, Number, Ranking, Say, Table
 from dynalab.show.plots import draw
-from dynalab.show.plots.ranking import ranking
+from dynalab.show.plots.ranking import ranking, response
 
 
 def times(found, last=math.inf, first=0):
@@ -106,6 +107,8 @@ def test_a_pair_that_nothing_can_be_tested_of_takes_nothing_from_the_others():
         if isinstance(item, Table) and item.header[2] == "generalises at step, second less first"
     )
     assert table.rows[2][4] is None and table.rows[2][5].text == "not tested"
+    nobody = found(groups(1, n=8, last=300, delays=(9.0, 9.0)))
+    assert not nobody.pairs[0].tested and nobody.needed_runs["generalised_step"] is None
 
 
 def test_log_rank_agrees_with_the_textbook():
@@ -364,6 +367,17 @@ def test_the_first_screen_of_a_sweep_names_who_leads_by_how_much_and_who_never_d
     )
     words = [item.text for item in compare.show(never, ()) if isinstance(item, Say) and item.headline]
     assert words[1] == "No run with **decay 0.4** generalises; 3 of 8 runs with **decay 0.1** do."
+    # What that means is said once; of convergence too, where it is another rule.
+    first, then = (f"at the first row with {which} accuracy at least 0.99" for which in ("test", "train"))
+    (said,) = (item.text for item in compare.show(result, ()) if isinstance(item, Say) and item.note)
+    assert said == f"A run generalises {first} and memorises {then}."
+    own = found(
+        made, **{"convergence": ConvergenceKeys(metric="train_accuracy", threshold=0.9, persistence=5)}
+    )
+    (said,) = (item.text for item in compare.show(own, ()) if isinstance(item, Say) and item.note)
+    assert said.endswith(
+        "converges at the first row of those with train_accuracy at least 0.9 for 5 rows in a row."
+    )
 
 
 def test_the_next_setting_is_the_nearest_also_where_more_is_better():
@@ -579,6 +593,23 @@ def test_where_there_is_no_interval_none_is_drawn():
     for line in figure.axes[0].lines:
         drawn[line.get_marker()] = drawn.get(line.get_marker(), 0) + 1
     assert (drawn["<"], drawn[">"], drawn["None"], drawn["|"]) == (0, 1, 2, 3)
+
+
+def test_the_axis_goes_to_where_runs_were_watched_and_dots_in_one_place_are_told_apart():
+    steps, none = [450.0] * 5 + [None] * 5, (None, None)
+    rows, columns = (
+        ranking("ab", [steps, [None]], [None] * 2, [none] * 2, last=500, grain=10).axes[0],
+        response([1, 3], [[440.0], steps], [None] * 2, [none] * 2, last=500, grain=10).axes[0],
+    )
+    assert rows.get_xlim()[1] >= 500 and columns.get_ylim()[1] >= 500
+    assert min(np.diff(rows.get_xticks())) == min(np.diff(columns.get_yticks())) == 10
+    for ax in (rows, columns):
+        assert len({tuple(np.round(dot, 6)) for dots in ax.collections for dot in dots.get_offsets()}) >= 5
+    # As beside a row, what stands above an arrow counts the runs that did.
+    assert [text.get_text() for text in columns.texts if "of" in text.get_text()][:1] == ["5 of 10"]
+    made = groups(1, n=6, last=1500, delays=(1.0, 2.0))
+    figure = next(item for item in compare.show(found(made), made) if isinstance(item, Ranking))
+    assert (figure.last, figure.grain) == (1500, 10)
 
 
 def test_a_setting_whose_runs_diverged_is_not_judged_by_the_others():

@@ -36,6 +36,8 @@ def test_without_slingshots_the_run_whose_loss_rose_the_most_is_drawn():
     block = strips(slingshot, runs)
     assert [strip.run for strip in block.strips] == ["e/s0001"]
     assert "No run has an event" in block.caption and "0.03705 decades" in block.caption
+    still = [{"train_loss": FALLING, "last_layer_norm": 1 + 0 * STEPS} for _ in range(2)]
+    assert "drawn is that of the first run: no loss ever rose." in strips(slingshot, still).caption
 
 
 def test_below_the_edge_the_run_nearest_to_it_is_drawn():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -244,6 +245,24 @@ def test_the_time_left_counts_what_waits(outputs):
     ]
     assert summarise(begun, 2).left == pytest.approx((100 + 1000 + 1000) / 2)
     assert summarise(begun, 2).rate == 22
+
+
+def test_metrics_are_of_runs_in_work_that_are_about_as_far(outputs):
+    """Runs that ended are no part of a median with others that have just begun: it would read as a collapse."""
+
+    def at(place: int, step: int, loss: float, *, held: bool = True) -> Standing:
+        item = standing(outputs, place, step, 10.0)
+        return replace(
+            item, progress=Progress(step, 10.0, {"train_loss": loss}), owner=item.owner if held else None
+        )
+
+    ended, begun, near = at(0, 1000, 0.001, held=False), at(1, 300, 0.5), at(2, 320, 0.7)
+    summary = summarise([ended, begun, near, at(3, 20, 4.0)])
+    assert summary.latest == {"train_loss": pytest.approx(0.6)}
+    assert (summary.shown, summary.shown_step) == (4, 320)
+    assert "4 of them at step 320: train loss 0.6" in boards._line("x", summary)
+    assert ", train loss 0.6" in boards._line("x", summarise([begun, near]))
+    assert summarise([ended]).latest == {"train_loss": 0.001}
 
 
 def test_nothing_is_claimed_while_workers_start(outputs):

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,9 @@ class Board:
             for paths, name, summary in rows
             if summary.states["running"] or not moving
         ]
-        return [*lines, _line(_all(len(rows)), self.total)] if len(rows) > 1 else lines
+        # Ensembles have no metric in common that would say something.
+        total = replace(self.total, latest={})
+        return [*lines, _line(_all(len(rows)), total)] if len(rows) > 1 else lines
 
     def table(self, width: int, height: int) -> Group:
         """Return the bars; what has no room in `height` lines is summed up in one."""
@@ -126,6 +129,13 @@ def metrics(summary: Summary) -> list[str]:
     return [f"{name.replace('_', ' ')} {summary.latest[name]:.3g}" for name in found]
 
 
+def shown(summary: Summary) -> str:
+    """Return which runs the metrics are of, `2 of them at step 586`; empty where it is all of them."""
+    if not summary.latest or summary.shown == summary.runs:
+        return ""
+    return f"{summary.shown:,} of them at step {summary.shown_step:,}"
+
+
 def state(summary: Summary) -> str:
     """Return how long it takes yet, or what became of it."""
     states, bad = summary.states, [f"{summary.states[name]:,} {name}" for name in BAD if summary.states[name]]
@@ -149,7 +159,9 @@ def _line(name: str, summary: Summary) -> str:
         how_far = f"step {summary.step:,} of {summary.length:,}"
     parts = [count(summary.runs, "seed"), how_far]
     parts += [f"{summary.rate:,.0f} seed-steps/s"] if summary.rate else []
-    return cell(f"{name}: {', '.join([*parts, *metrics(summary), state(summary)])}")
+    latest = ", ".join(metrics(summary))
+    latest = f"{shown(summary)}: {latest}" if shown(summary) else latest
+    return cell(f"{name}: {', '.join(filter(None, [*parts, latest, state(summary)]))}")
 
 
 def _clock(seconds: float) -> str:
@@ -176,7 +188,10 @@ def _table(
             for index, (_, item) in enumerate(drawn)
         ],
         "state": [state(item) for _, item in drawn],
-        "seeds": [count(item.runs, "seed") for _, item in drawn],
+        "seeds": [
+            ", ".join(filter(None, [count(item.runs, "seed"), shown(item) if index < len(rows) else ""]))
+            for index, (_, item) in enumerate(drawn)
+        ],
         "speed": [f"{item.rate:,.0f} seed-steps/s" if item.rate else "" for _, item in drawn],
     }
     for place in range(3):

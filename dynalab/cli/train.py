@@ -359,8 +359,9 @@ def _generalised(runs: list[StoredRun], level: float | None) -> str | None:
 
     summaries = [run.summary or {} for run in runs]
     steps = [item.get("generalised_step") for item in summaries]
-    if not (reached := len(steps) - steps.count(None)):
-        return None
+    reached = len(steps) - steps.count(None)
+    if not reached and level is None:
+        return "no level"
     middle = quantile(steps, 0.5)
     fell = fallen(summaries, "generalised_step", "test_accuracy", level)
     lost = f", {fell} below it at the end" if fell else ""

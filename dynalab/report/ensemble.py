@@ -84,7 +84,7 @@ def numbers(shown: Shown) -> list[Number]:
             low, middle, high = (
                 number(rounded(x)) for x in (min(values), quantile(values, 0.5), max(values))
             )
-            about = f"{low} to {high}, {count(len(values), 'run')}" if low < high else ""
+            about = f"lowest {low}, highest {high}, {count(len(values), 'run')}" if low < high else ""
             about = about or (f"in all {len(values):,} runs" if len(values) > 1 else "")
             made.append(
                 Number(middle, f"final {name.replace('_', ' ')}{', median' * (len(values) > 1)}", about)

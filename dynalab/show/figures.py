@@ -263,6 +263,7 @@ class Ranking(Figure):
     notes: Sequence[str]  # words beside each
     axis: str  # what the values are
     last: float | None = None  # up to where steps were watched; None of other values
+    grain: float | None = None  # distance of the rows that steps are of; None of other values
     runs: Sequence[Sequence[str]] = ()  # ids of the runs of each, as `values`; none where they are not known
     settings: Sequence[str] = ()  # id of each setting
 
@@ -280,6 +281,7 @@ class Response(Figure):
     # the range of values of the key that the best is not told apart from
     best: tuple[float, float] | None = None
     last: float | None = None  # as in `Ranking`
+    grain: float | None = None
     # lower end, middle and upper end of what all are held against, a band across; None: there is none
     band: tuple[float, float, float] | None = None
     beside: str = ""  # what the band is

@@ -19,6 +19,8 @@ from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.progress import METRICS, Progress
 
 BAD = ("diverged", "failed", "crashed")
+# Share of the steps asked for by which runs may lie behind others and still be as far.
+ALIKE = 0.05
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class Summary:
         done: Updates made, over all runs; of `steps` that were asked for.
         rate: Updates a second, over all runs.
         left: Seconds until all are trained; None where that is not known, or nothing is left that is trained.
-        latest: Medians of `METRICS`.
+        latest: Medians of `METRICS`, over runs that are trained now and about as far (else over all that ended).
+        shown: How many runs these are of; `shown_step` is how far the farthest is.
         length: Updates that were asked for of each run; None where they are not as many.
         step: Updates made, the mean over runs, diverged ones left out unless all are.
         diverged: The steps at which runs diverged, ascending.
@@ -159,6 +162,8 @@ class Summary:
     length: int | None
     step: int
     diverged: tuple[int, ...] = ()
+    shown: int = 0
+    shown_step: int = 0
 
     @property
     def runs(self) -> int:
@@ -173,9 +178,9 @@ class Summary:
 
 def summarise(standings: Sequence[Standing], workers: int = 0) -> Summary:
     """Take shards together; `workers` is how many are trained at a time, where that is more than are now."""
-    latest = {}
+    latest, shown = {}, _alike(standings)
     for name in METRICS:
-        values = [item.latest[name] for item in standings if name in item.latest]
+        values = [item.latest[name] for item in shown if name in item.latest]
         if values:
             latest[name] = median(values)
     lengths = {item.shard.requested_steps for item in standings}
@@ -191,7 +196,20 @@ def summarise(standings: Sequence[Standing], workers: int = 0) -> Summary:
         lengths.pop() if len(lengths) == 1 else None,
         sum(steps) // max(len(steps), 1),
         tuple(sorted(lost)),
+        sum(len(item.shard.runs) for item in shown),
+        max((item.step for item in shown), default=0),
     )
+
+
+def _alike(standings: Sequence[Standing]) -> list[Standing]:
+    """Return the shards whose metrics say something together: those in work, within `ALIKE` of the farthest.
+
+    A median over runs that have ended and others that have just begun is where no run is, and it jumps as runs join.
+    """
+    known = [item for item in standings if item.latest]
+    known = [item for item in known if item.owner] or known
+    front = max((item.step for item in known), default=0)
+    return [item for item in known if item.step >= front - ALIKE * item.shard.requested_steps]
 
 
 def _seconds_left(standings: Sequence[Standing], workers: int) -> float | None:

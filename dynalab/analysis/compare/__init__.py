@@ -28,6 +28,7 @@ from dynalab.analysis.compare.measures import (
     reached,
     repeats,
     rule_of,
+    shared_levels,
 )
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_runs
@@ -146,6 +147,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)], at)),
         at_step=at,
         rule=rule,
+        levels=shared_levels(groups, known),
         margin=config.margin,
         warnings=tuple(_warnings(groups, samples)),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dynalab.analysis.compare.findings import Findings, Setting
 from dynalab.analysis.compare.sentences import WORDS, metric, names
 from dynalab.analysis.compare.settings import rank_of
@@ -17,7 +19,10 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
     name = findings.main
     settings = findings.settings
     estimates = [_estimate(setting, name) for setting in settings]
-    what, never = "median with its 95% interval", " Arrow heads at the right end: runs that never did."
+    what, never = (
+        "median with its 95% interval",
+        " Arrow heads at the right end: runs that never did; beside it, how many did.",
+    )
     if name not in settings[0].landmarks:
         finals = [setting.final[name] for setting in settings]
         lost = "Of runs that diverged there is none" if any(final.lost for final in finals) else ""
@@ -34,9 +39,19 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
         intervals=[interval for _, interval in estimates],
         notes=_notes(findings, name),
         axis=_axis(findings, name),
+        last=_watched(findings, name, groups)[0],
+        grain=_watched(findings, name, groups)[1],
         runs=_runs(settings, name, groups),
         settings=[setting.ensemble for setting in settings],
     )
+
+
+def _watched(findings: Findings, name: str, groups: Sequence[Group]) -> tuple[float | None, float | None]:
+    """Return up to where runs were watched for a landmark, and how far their rows lie apart; None of a metric."""
+    grids = [run.grid for group in groups for run in group.runs if len(run.grid) > 1]
+    if name not in findings.settings[0].landmarks or not grids:
+        return None, None
+    return float(max(grid[-1] for grid in grids)), float(min(np.diff(grid).min() for grid in grids))
 
 
 def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
@@ -60,6 +75,8 @@ def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
         intervals=[level.interval for level in found.values],
         best=(low, high),
         axis=_axis(findings, found.of),
+        last=_watched(findings, found.of, groups)[0],
+        grain=_watched(findings, found.of, groups)[1],
         runs=_runs(settings, found.of, groups),
         settings=[setting.ensemble for setting in settings],
     )

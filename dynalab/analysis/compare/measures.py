@@ -97,6 +97,17 @@ def landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[Measure
     return [Measure(name, found[name], 1) for name in order]
 
 
+def shared_levels(groups: Sequence[Group], known: Iterable[str]) -> dict[str, float]:
+    """Return landmark -> the level of its metric that says when a run has reached it, where all settings share it."""
+    found = {}
+    for name, metric in LEVELS.items():
+        levels = {(group.runs[0].config.get("levels") or {}).get(metric) for group in groups}
+        level = levels.pop()
+        if name in known and level is not None and not levels:
+            found[name] = float(level)
+    return found
+
+
 def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None) -> list[Measure]:
     """Return the last values of metrics.
 

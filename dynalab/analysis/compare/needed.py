@@ -30,9 +30,7 @@ def needed_runs(
 ) -> Needed | None:
     """Return the runs of a setting that would tell the best from the closest of those that they are not told from."""
     open_pairs = [
-        pair
-        for pair in found
-        if {pair.a, pair.b} & {*best} and pair.verdict == "cannot_tell" and min(pair.runs) >= 2
+        pair for pair in found if {pair.a, pair.b} & {*best} and pair.verdict == "cannot_tell" and pair.tested
     ]
     n_tested = sum(pair.tested for pair in found)
     asked = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynalab.analysis.compare.findings import Final, Findings, Pair, Setting
-from dynalab.analysis.compare.measures import repeats
+from dynalab.analysis.compare.measures import CONVERGED, repeats
 from dynalab.analysis.compare.permutation import LEVEL
+from dynalab.analysis.compare.samples import LEVELS
 from dynalab.core.means import Bounds
 from dynalab.core.words import count, listed, metric_words, number, p_equals, run_words
 from dynalab.show.blocks import Number
@@ -74,6 +75,19 @@ def never_words(findings: Findings) -> str:
     ]
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def rules_words(findings: Findings) -> str:
+    """Return when a run counts as having reached each landmark; empty where that is known of none."""
+    shown = names(findings)
+    said = [
+        f"{WORDS[name]} at the first row with {metric_words(LEVELS[name])} at least {number(findings.levels[name])}"
+        for name in shown
+        if name in findings.levels
+    ]
+    if findings.rule is not None and CONVERGED in shown:
+        said.append(f"converges at the first row of those with {findings.rule.words()} in a row")
+    return f"A run {listed(said)}." if said else ""
 
 
 def key_numbers(findings: Findings) -> list[Number]:

@@ -19,6 +19,7 @@ from dynalab.analysis.compare.sentences import (
     needed_words,
     never_words,
     odd_runs,
+    rules_words,
     sentence,
 )
 from dynalab.core.means import Bounds, intervals_words
@@ -36,6 +37,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     never = never_words(findings)
     if never:
         yield Say(never, headline=True)
+    if line := rules_words(findings):
+        yield Say(line, note=True)
     for name in names(findings):
         line = sentence(findings, name) if name != findings.main else ""
         if line and line.lower() != never.lower():

@@ -33,6 +33,9 @@ PHASES = {
     "IV-B": "well connected and flat, outputs alike",
 }
 
+# What errors differ by; not a share of the error.
+POINTS = " percentage points"
+
 
 def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     """Yield what a reader sees; without groups (a terminal) there is no figure."""
@@ -81,16 +84,17 @@ def _headline(findings: Findings) -> str:
     if setting.line_error.pairs:
         unit, scale = "error", 100.0
         line, aligned, curve = setting.line_error, setting.aligned_error, setting.curve_error
-    text = f"on the line between {what} the {findings.split} {unit} rises by **{_value(line, scale)}**"
+    text = (
+        f"on the line between {what} the {findings.split} {unit} rises by **{_value(line, scale, POINTS)}**"
+    )
     if aligned.pairs:
-        text += f", by **{_value(aligned, scale)}** once hidden units are matched"
+        text += f", by **{_value(aligned, scale, POINTS)}** once hidden units are matched"
     if curve.pairs:
-        text += f", by {_value(curve, scale)} on trained curves"
+        text += f", by {_value(curve, scale, POINTS)} on trained curves"
     if unit == "error":
         are = "is" if setting.pairs == 1 else "are"
-        text += (
-            f"; {many} {are} connected, with a barrier of the error of at most {number(100 * findings.cut)}%"
-        )
+        most = f"{number(100 * findings.cut)}{POINTS}"
+        text += f"; {many} {are} connected, with a barrier of the error of at most {most}"
     return text
 
 
@@ -117,8 +121,8 @@ def _confirmed(confirmation: Confirmation, cut: float) -> str:
     )
 
 
-def _value(over: Over, scale: float = 1.0) -> str:
-    unit = "%" if scale == 100.0 else ""
+def _value(over: Over, scale: float = 1.0, unit: str = "%") -> str:
+    unit = unit if scale == 100.0 else ""
     if over.value is None:
         return number(None)
     low, high = over.interval

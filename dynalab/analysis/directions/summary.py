@@ -45,6 +45,8 @@ SHOWN: Sequence[Measure] = (
     "tortuosity",
 )
 WALK = "a random walk with the same start and lengths of steps"
+# As Singh et al. (2024) define the mean directional similarity; the walk's is the same.
+PAIRS = "each with itself among them"
 MOST = 30  # parts that are drawn
 
 
@@ -62,7 +64,12 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         ]
         of = _over(findings)
         header = ["of all weights", "measured", "random walk", "excess", "95% interval"]
-        yield Table(header, rows, f"Against {WALK}{of}", sortable=False)
+        yield Table(
+            header,
+            rows,
+            f"Against {WALK}{of}; similarities are means over all pairs of rows, {PAIRS}",
+            sortable=False,
+        )
     parts = [*findings.summary.kinds, *findings.summary.layers]
     if len(parts) > 1:
         kinds = len(findings.summary.kinds)
@@ -93,7 +100,8 @@ def _headline(findings: Findings) -> str:
             return f"the weights of {count(still, 'run')} of {len(runs):,} never move, so that they have no direction"
         return f"no run of {len(runs):,} has the three rows that a path takes"
     over, share = (summary.whole.measures[name] for name in ("relative_similarity", "principal_share"))
-    text = f"cosines between differences from the start have a mean of **{number(rounded(over.value))}**"
+    text = f"the cosines of all pairs of differences from the start, {PAIRS}, have a mean of "
+    text += f"**{number(rounded(over.value))}**"
     text += f", those of {WALK} of {number(rounded(over.null))}: an excess of {_excess(over)}"
     if share.runs:
         text += (

@@ -257,10 +257,13 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         if len(drawn) < len(strips):
             untold = all(run.verdict == "insufficient_data" for run in runs)
             nothing = "No run has rows enough to tell" if untold else "No run has an event"
-            caption = (
-                f"**Loss and norm of the last layer.** {nothing}; drawn is that whose loss rose the most, by "
-                f"{number(max(rises.values()))} decades."
+            most = max(rises.values())
+            rose = (
+                f"whose loss rose the most, by {number(most)} decades"
+                if most
+                else "of the first run: no loss ever rose"
             )
+            caption = f"**Loss and norm of the last layer.** {nothing}; drawn is that {rose}."
         yield Strips(
             name="slingshots",
             caption=caption,
@@ -273,7 +276,9 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         [run_cell(run.run), spoken(run.verdict), _onsets(run), run.period_steps, run.period_cv]
         for run in runs
     ]
-    yield Table(["run", "verdict", "events", "period", "its variation"], rows, "Every run")
+    # Without an event no run differs from another.
+    plain = not any(run.events for run in runs) and len(runs) > 1
+    yield Table(["run", "verdict", "events", "period", "its variation"], rows, "Every run", folded=plain)
     events = [
         [
             *(run_cell(run.run), spoken(event.kind), event.onset_step, event.peak_step, event.end_step),
@@ -315,6 +320,8 @@ def _headline(findings: Findings) -> str:
     if untold == total:
         return f"**Cannot tell** whether there are slingshots: {few}, fewer than {FEWEST_ROWS}; {DENSER}."
     lead = f"**Cannot tell** in {untold:,} of {count(total, 'run')}, with too few rows. " if untold else ""
+    if not findings.summary.kinds and rest.keys() == {"no_events"}:
+        return f"{lead}**No slingshots**: no spike of the loss in any of {count(total - untold, 'run')}."
     line = f"{lead}**Slingshots** in **{rest.pop('slingshot', 0):,} of {count(total - untold, 'run')}**"
     line += f", {listed([f'{IN_WORDS[verdict]} in {n:,}' for verdict, n in rest.items()])}" if rest else ""
     line += f"; the first **{passage(summary.first_onset)}**" if summary.first_onset else ""

@@ -153,7 +153,7 @@ def draw(
     if isinstance(block, Ranking):
         return ranking(
             block.labels, block.values, block.estimates, block.intervals,
-            notes=block.notes, axis=block.axis, last=block.last, size=size,
+            notes=block.notes, axis=block.axis, last=block.last, grain=block.grain, size=size,
         )  # fmt: skip
     if isinstance(block, Effect):
         return effect(
@@ -163,8 +163,8 @@ def draw(
     if isinstance(block, Response):
         return response(
             block.at, block.values, block.estimates, block.intervals,
-            key=block.key, axis=block.axis, best=block.best, last=block.last, band=block.band,
-            beside=block.beside, size=size,
+            key=block.key, axis=block.axis, best=block.best, last=block.last, grain=block.grain,
+            band=block.band, beside=block.beside, size=size,
         )  # fmt: skip
     if isinstance(block, Raster):
         return _raster(block, label, log_steps, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +27,24 @@ from dynalab.show.plots.style import (
     run_mark,
 )
 
+
+class _Rows(MaxNLocator):
+    """Round ticks that are no finer than the rows that steps are of, which lie `grain` apart."""
+
+    def __init__(self, grain: float) -> None:
+        super().__init__("auto", steps=[1, 2, 2.5, 5, 10])
+        self._grain = grain
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return the ticks of a range."""
+        ticks = np.asarray(super().tick_values(vmin, vmax))
+        return (
+            ticks
+            if len(ticks) < 2 or ticks[1] - ticks[0] >= self._grain
+            else np.arange(np.ceil(vmin / self._grain) * self._grain, vmax + self._grain / 2, self._grain)
+        )
+
+
 Values = Sequence[Sequence[float | None]]
 Bounds = Sequence[Sequence[float | None]]
 # Factor that values span from which on their axis is logarithmic.
@@ -42,6 +61,7 @@ def ranking(
     notes: Sequence[str] = (),
     axis: str = "step",
     last: float | None = None,
+    grain: float | None = None,
     size: Size | None = None,
 ) -> Figure:
     """Draw settings in their order: a dot a run, the estimate as a bar across, its interval as a line below.
@@ -56,12 +76,13 @@ def ranking(
         notes: Words to the right of each row.
         axis: What the values are.
         last: Up to where steps were watched; None of values that are no steps.
+        grain: Distance of the rows that steps are of: no tick is between two; None of other values.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
     """
     figure = new_figure(7.6, row_height(labels, notes, 0.42, size) * max(len(labels), 1) + 0.8, size)
     ax = figure.add_subplot()
     polish(ax, grid="x")
-    logarithmic = _scale(ax, "x", values, intervals, last)
+    logarithmic = _scale(ax, "x", values, intervals, last, grain=grain)
     left, right = ax.get_xlim()
     ax.set_ylim(len(labels) - 0.42, -0.62)
     dots = _numbers(values)
@@ -106,14 +127,26 @@ def _numbers(values: Values) -> list[list[int]]:
     return made
 
 
-def _stacked(values: Sequence[float], left: float, right: float) -> np.ndarray:
-    """Return how far above the row each dot lies, (n,): those in one place stand on each other."""
-    places = np.round((np.asarray(values, dtype=float) - left) / ((right - left) or 1.0) * 120).astype(int)
+def _level(values: Sequence[float], low: float, high: float) -> np.ndarray:
+    """Return how many dots before it lie in each one's place, (n,), on an axis from `low` to `high`."""
+    places = np.round((np.asarray(values, dtype=float) - low) / ((high - low) or 1.0) * 120).astype(int)
     level = np.zeros(len(places))
     for one in np.unique(places):
         same = np.flatnonzero(places == one)
         level[same] = np.arange(len(same))
-    return level * min(0.07, 0.42 / max(float(level.max(initial=0.0)), 1.0))
+    return level
+
+
+def _stacked(values: Sequence[float], left: float, right: float) -> np.ndarray:
+    """Return how far above the row each dot lies, (n,): those in one place stand on each other."""
+    level = _level(values, left, right)
+    return level * min(0.14, 0.42 / max(float(level.max(initial=0.0)), 1.0))
+
+
+def _beside(values: Sequence[float], low: float, high: float) -> np.ndarray:
+    """Return how many widths from the middle each dot lies, (n,): those in one place stand beside each other."""
+    level = _level(values, low, high)
+    return np.where(level % 2, 1, -1) * np.ceil(level / 2)
 
 
 @redrawable
@@ -127,6 +160,7 @@ def response(
     axis: str = "step",
     best: tuple[float, float] | None = None,
     last: float | None = None,
+    grain: float | None = None,
     band: tuple[float, float, float] | None = None,
     beside: str = "",
     size: Size | None = None,
@@ -142,6 +176,7 @@ def response(
         axis: What the values are.
         best: Range of the key's values that the best is not told apart from, shaded.
         last: Up to where steps were watched; None of values that are no steps.
+        grain: Distance of the rows that steps are of: no tick is between two; None of other values.
         band: Lower end, middle and upper end of what all are held against, across; None: there is none.
         beside: What the band is.
         size: Width and height in inches; None: what it takes on a page 7.6 inches wide.
@@ -149,7 +184,7 @@ def response(
     figure = new_figure(5.2, 3.2, size)
     ax = figure.add_subplot()
     polish(ax)
-    logarithmic = _scale(ax, "y", [*values, band or ()], intervals, last)
+    logarithmic = _scale(ax, "y", [*values, band or ()], intervals, last, grain=grain)
     bottom, top = ax.get_ylim()
     if band is not None:
         low, middle, high = band
@@ -162,17 +197,19 @@ def response(
         reach = 0.35 * min(np.diff(x).min(), 1.0) if len(x) > 1 else 0.35
         ax.axvspan(min(inside) - reach, max(inside) + reach, color=CYCLE[2], alpha=0.12, linewidth=0)
     never: list[Text] = []
+    width = 0.012 * float(np.ptp(x) or 1.0)
     for place, row, dots in zip(x, values, _numbers(values), strict=True):
         known = [value for value in row if value is not None]
         ax.scatter(
-            [place] * len(known), known, s=12, color=CYCLE[0], alpha=0.5, linewidth=0, zorder=3, gid=run_mark(*dots)
+            place + _beside(known, bottom, top) * width, known, s=12, color=CYCLE[0], alpha=0.5, linewidth=0, zorder=3,
+            gid=run_mark(*dots),
         )  # fmt: skip
         if len(known) < len(row):
             ax.plot([place], [1.0], marker="^", markersize=5, color=CYCLE[0], clip_on=False, zorder=6,
                     transform=ax.get_xaxis_transform(), markeredgecolor=MUTED, markeredgewidth=0.5)  # fmt: skip
             never.append(
                 ax.annotate(
-                    f"{len(row) - len(known)}/{len(row)}", (place, 1.0), (0, 5), xycoords=ax.get_xaxis_transform(),
+                    f"{len(known)} of {len(row)}", (place, 1.0), (0, 5), xycoords=ax.get_xaxis_transform(),
                     textcoords="offset points", ha="center", fontsize=7, color=INK,
                 )
             )  # fmt: skip
@@ -184,7 +221,7 @@ def response(
             ax.plot([place] * 2, [low, high], color=INK, linewidth=1.2, zorder=4, gid=run_mark(setting))
     if never:
         fit.place(ax, lambda: fit.apart(never))
-        footnote(figure, ["arrow heads: runs that never did, of how many"])
+        footnote(figure, ["arrow heads: runs that never did; above them how many did, of how many"])
     line = [np.nan if value is None else value for value in estimates]
     ax.plot(x, line, color=INK, linewidth=1.2, marker="_", markersize=9, markeredgewidth=1.8, zorder=5)
     ax.set_xticks(x, labels)
@@ -265,7 +302,13 @@ def _places(at: Sequence[float]) -> tuple[np.ndarray, list[str], bool]:
 
 
 def _scale(
-    ax: Axes, name: str, values: Values, intervals: Bounds, last: float | None, ratios: bool | None = None
+    ax: Axes,
+    name: str,
+    values: Values,
+    intervals: Bounds,
+    last: float | None,
+    ratios: bool | None = None,
+    grain: float | None = None,
 ) -> bool:
     """Set the axis of the values; return whether it is logarithmic: where they are wide apart, or as `ratios` says."""
     known = [value for row in values for value in row if value is not None]
@@ -286,5 +329,7 @@ def _scale(
         begin = 0.0 if last is not None and low < high / 2 else low
         margin = 0.04 * ((high - begin) or abs(high) or 1.0)
         limits(begin - margin, high + margin)
+        if grain:
+            which.set_major_locator(_Rows(grain))
     which.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
     return logarithmic
