@@ -24,7 +24,7 @@ The hints, all optional, are attributes of the network:
   them in its tensors: what weights of two networks are matched by;
 
 - `unit`, a decorator of this module rather than an attribute: an elementwise nonlinearity that is composed of torch's
-  operations, as `x * x` is, counts as a unit where it is marked; torch's own are known (`dynalab.models.units`);
+  operations, as `x * x` is, counts as a unit where it is marked; torch's own are known (`dynalab.models.watch`);
 
 - `run_by_run: bool`, true where `stacked_forward` is a loop over runs on a CPU: its bits are then those of one run
   alone, and a lone run needs no companion.
