@@ -173,6 +173,7 @@ def test_the_bar_has_a_table(tmp_path, monkeypatch):
     nulls = [Null("none", few, 100), Null("some", lambda seed: {"b: p": [seed < 20]}, 100)]
     monkeypatch.setattr(calibration, "STATISTICS", nulls[:1])
     monkeypatch.setattr(calibration, "ANALYSES", nulls[1:])
+    monkeypatch.setattr(calibration, "commit", lambda: "abc")
     asked: list[int] = []
 
     def cases(_, numbers, measure, *, pool):
@@ -183,7 +184,7 @@ def test_the_bar_has_a_table(tmp_path, monkeypatch):
     figure, reached, table = calibration.calibration(tmp_path)
     assert asked == [100, 100, 400]
     assert reached and figure == "2 rates of 1 values; the worst errs in 5.0%; 1 print too few to tell"
-    assert table[1:] == [["b: p", "2", "2.0% to 5.0%", "some (400)", ""]]
+    assert table[1:] == [["b: p", "2", "2.0% to 5.0%", "some (400)", "", "abc"]]
     monkeypatch.setattr(
         calibration, "ANALYSES", [Null("often", lambda seed: {"b: p": [seed % 10 == 0]}, 100)]
     )
@@ -196,7 +197,7 @@ def test_the_bar_has_a_table(tmp_path, monkeypatch):
     lines = (tmp_path / "verified.md").read_text().splitlines()
     place = lines.index("## What it is")
     assert lines[place + 2 : place + 4] == [
-        "| p-value or interval | kinds of null runs | errs | most in (printed) | most before (6014725) |",
-        "| --- | --- | --- | --- | --- |",
+        "| p-value or interval | kinds of null runs | errs | most in (printed) | most before (6014725) | at |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    assert lines[place + 4] == "| b: p | 2 | 2.0% to 5.0% | some (400) |  |" and len(lines) == place + 5
+    assert lines[place + 4] == "| b: p | 2 | 2.0% to 5.0% | some (400) |  | abc |" and len(lines) == place + 5

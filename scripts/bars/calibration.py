@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from state import commit
 
 from bars.base import Bar, cases, workers
 
@@ -836,6 +837,7 @@ def calibration(work: Path) -> tuple[str, bool, list[list[str]]]:
                 f"{min(found)[0]:.1%} to {worst:.1%}" if len(found) > 1 else f"{worst:.1%}",
                 f"{runs} ({printed:,})",
                 f"{max(before):.1%}" if before else "",
+                commit(),
             ]
         )
     worst = max(rate for found in rates.values() for rate, _, _ in found)
@@ -845,6 +847,7 @@ def calibration(work: Path) -> tuple[str, bool, list[list[str]]]:
         "errs",
         "most in (printed)",
         f"most before ({BEFORE})",
+        "at",
     ]
     n = sum(map(len, rates.values()))
     figure = (

@@ -34,7 +34,11 @@ LEAST_RUNS = 2
 LEAST_TIMES = 3
 # What states are held against: `Agreement.over`.
 RESAMPLED = "bootstrap of runs"
-# Median adjusted Rand index with resampled runs below which states are not stable.
+# Median adjusted Rand index with resampled runs below which states are not stable. Of 224 simulated ensembles of
+# which two or more states were found, 2 to 4 there, none of the 181 whose states agree with the true ones by .9 or
+# more lies below and 85% of the 34 that agree by less than .8 do (at .5: none and 82%; at .8 and .9: 2% and 85%):
+# nearly all are below .5 or above .93. Of those above it 2.6% agree by less than .8: states that every resample
+# merges alike are stable.
 STABLE = 0.7
 # Changes of state per state from which on states are said to flicker.
 FLICKER = 4
