@@ -498,6 +498,7 @@ def test_train_of_what_another_trains_offers_to_watch(here, tiny, outputs, tmp_p
     with Lock(paths.lock, beats=False):
         answer = here("train", *longer)
         assert answer.code == 3 and f"`dynalab runs watch {ensemble.digest}` shows how far" in answer.err
+        assert "no run failed: another command trains what is missing" in answer.err
         elsewhere = here("train", *longer, "--outputs", str(outputs), DYNALAB_OUTPUTS=str(tmp_path / "other"))
         assert f"`dynalab runs watch {ensemble.digest} --outputs {outputs}`" in elsewhere.err
 

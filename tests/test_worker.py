@@ -240,6 +240,10 @@ def test_what_failed_is_said_with_its_log_and_is_retried_alone(here: Cli, output
     shard = only_ensemble(outputs) / "shard-0001-0001-1"
     (line,) = [line for line in answer.err.splitlines() if line.startswith("failed: ")]
     assert "the sensor is on fire" in line and str(shard / "error.txt") in line
+    assert answer.err.count("the sensor is on fire") == 1
+    assert (
+        answer.err.splitlines()[-1] == "next: the same command goes on with them, from their last checkpoints"
+    )
     # Seed 3 is asked for, and waits for a command that trains what is new.
     again = here("train", *WORDS, "seed=0..3", "--retry-failed", "--json")
     assert [run["status"] for run in again.json["ensembles"][0]["runs"]] == ["done"]

@@ -57,8 +57,8 @@ COMMANDS = {
 }
 
 EXIT_CODES = """\b
-Exit codes: 0 done; 1 a bug of dynalab's; 2 usage or configuration; 3 some runs failed (the others are whole);
-4 nothing matched; 130 interrupted (state saved, the same command goes on)."""
+Exit codes: 0 done; 1 a bug of dynalab's; 2 usage or configuration; 3 some runs failed, or another command
+trains them (the others are whole); 4 nothing matched; 130 interrupted (state saved, the same command goes on)."""
 
 
 class Lazy(click.Group):

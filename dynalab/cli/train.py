@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections import Counter
@@ -25,7 +26,6 @@ from dynalab.cli.options import (
     run_fields,
     warn,
 )
-from dynalab.core.errors import DynalabError
 from dynalab.core.stats import fallen, quantile
 from dynalab.core.words import count, number
 
@@ -166,11 +166,14 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
             note(
                 f"{layout.paths.root.name}: {n_diverged} of {count(len(layout.request.runs), 'run')} diverged"
             )
-    failed: dict[str, list[str]] = {}
+    # What happened to several shards alike differs in their folders alone.
+    failed: dict[str, dict[str, str]] = {}
     for shard, line in outcome.report.failures.items():
-        failed.setdefault(line, []).append(f"{shard.root.parent.name}/{shard.root.name}")
-    for line, names in failed.items():
-        note(f"failed: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {line}")
+        alike = line.replace(f"{shard.root}{os.sep}", "")
+        failed.setdefault(alike, {})[f"{shard.root.parent.name}/{shard.root.name}"] = line
+    for alike, lines in failed.items():
+        (name, line), more = next(iter(lines.items())), len(lines) - 1
+        note(f"failed: {name} and {more} more: {alike}" if more else f"failed: {name}: {line}")
     _tell_what_stays(outcome)
     _tell_jobs(outcome)
     if outcome.report.stopped:
@@ -195,6 +198,11 @@ def conclude(outcome: Outcome, dry_run: bool, as_json: bool, quiet: bool) -> int
             note("interrupted; the state is saved and the same command goes on")
         return 130
     code = outcome.exit_code
+    if code == 3 and not (as_json or quiet):
+        if outcome.report.failures:
+            note("next: the same command goes on with them, from their last checkpoints")
+        elif outcome.held:
+            note("no run failed: another command trains what is missing, and until it has the exit code is 3")
     if not code and not (as_json or quiet or outcome.report.jobs):
         next_step.after_training(outcome.layouts)
     return code
@@ -254,9 +262,9 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
             tell = shown.enter_context(showing(board, is_interactive()))
 
         def finished(paths: ShardPaths, status: str) -> None:
+            # Why it failed is said at the end, once for all that failed alike.
             if status not in ("done", "partial"):
-                why = _why(paths) if status in ("failed", "crashed") else ""
-                tell(f"{paths.ensemble.digest}/{paths.root.name}: {status}{why}")
+                tell(f"{paths.ensemble.digest}/{paths.root.name}: {status}")
 
         def split(paths: ShardPaths, parts: list[ShardPaths], how: str) -> None:
             names = " and ".join(part.root.name for part in parts)
@@ -267,16 +275,6 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
         return Events(finished, split, tell)
 
     return watch
-
-
-def _why(paths: ShardPaths) -> str:
-    """Return what the last attempt on a shard says it ended with, as the end of a line; nothing where it says none."""
-    from dynalab.store import runfile
-
-    with contextlib.suppress(DynalabError):
-        if (attempts := runfile.read(paths).attempts) and attempts[-1].get("error"):
-            return f" ({attempts[-1]['error']})"
-    return ""
 
 
 def _describe_work(outcome: Outcome) -> str:
