@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fates
@@ -18,6 +19,7 @@ from conftest import TINY
 from stored import assert_same, bits, difference, only_ensemble
 
 from dynalab.cli.app import run as command
+from dynalab.cli.train import _generalised
 
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
 SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final", "final_steps"}
@@ -134,6 +136,15 @@ def test_dry_run_prints_the_plan_and_writes_nothing(here, outputs, tiny):
     assert again[0]["done"] == ["s0000", "s0001"] and again[0]["new"] == ["s0002", "s0003"]
     assert again[0]["seconds"] > 0
     assert (outputs / "last.json").read_bytes() == last
+
+
+def test_runs_that_did_not_generalise_are_counted_and_a_task_without_a_level_says_so():
+    runs: Any = [SimpleNamespace(summary={"generalised_step": None}), SimpleNamespace(summary=None)]
+    assert [_generalised(some, level) for some, level in (([], 0.9), (runs, 0.9), (runs, None))] == [
+        None,
+        "0 of 2",
+        "no level",
+    ]
 
 
 def test_last_names_nothing_that_a_worker_refused(outputs, tiny, capsys):

@@ -358,6 +358,8 @@ def _generalised(runs: list[StoredRun], level: float | None) -> str | None:
     summaries = [run.summary or {} for run in runs]
     steps = [item.get("generalised_step") for item in summaries]
     reached = len(steps) - steps.count(None)
+    if not runs:
+        return None
     if not reached and level is None:
         return "no level"
     middle = quantile(steps, 0.5)
