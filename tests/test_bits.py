@@ -16,7 +16,7 @@ from dynalab.launch import compare, inline, trials
 from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
 from dynalab.training import exactness
-from dynalab.training.planner import ADDRESS, HOLD, RUN_BY_RUN, Plan, with_bits
+from dynalab.training.planner import ADDRESS, DRAWN, HOLD, RUN_BY_RUN, Plan, with_bits
 from dynalab.training.provenance import bits_of
 
 # A line fitted by a network whose forward pass depends on what it should not; `{factor}` says on what.
@@ -51,6 +51,8 @@ FACTORS = {
     "inputs": "(1 + 1e-5 * (inputs.data_ptr() % 32 > 0))",
     RUN_BY_RUN: "(1 + 1e-5 * (len(weight) > 2))",
     "last": "(1 + 1e-5 * (torch.arange(len(weight)) == max(len(weight) - 1, 2)))[:, None, None]",
+    DRAWN: "(1 + 1e-5 * torch.rand(()))",
+    "numpy": "(1 + 1e-5 * __import__('numpy').random.rand())",
     "error": "(1 / 0)",
 }
 WORDS = ["task=digits", "task.n_train=20", "model=odd", "train.steps=6", "eval.every=3", "probes=[gradients]"]
@@ -91,6 +93,8 @@ def plans(outputs: Path) -> list[dict]:
         (RUN_BY_RUN, 2, HOLD),
         ("last", 4, RUN_BY_RUN),
         ("last", 5, RUN_BY_RUN),
+        (DRAWN, 1, DRAWN),
+        ("numpy", 1, DRAWN),
         ("error", 5, None),
     ],
 )
@@ -111,12 +115,19 @@ def test_where_width_shows_every_run_is_trained_by_itself_and_its_bits_are_its_o
     assert difference(together["s0003"], alone["s0003"]) == []
 
 
-def test_where_the_address_shows_one_line_says_so_and_the_runs_keep_it(odd, tmp_path):
-    odd(ADDRESS)
-    with pytest.warns(UserWarning, match="bits do not hold on this machine for this network") as told:
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (ADDRESS, "bits do not hold on this machine for this network"),
+        (DRAWN, "the same seed gave other numbers the second time"),
+    ],
+)
+def test_where_bits_are_not_a_seeds_own_one_line_says_so_and_the_runs_keep_it(odd, tmp_path, verdict, said):
+    odd(verdict)
+    with pytest.warns(UserWarning, match=said) as told:
         train([*WORDS, "seed=0..2", "compute.width=3"], outputs=tmp_path / "o")
     assert len(told) == 1 and "\n" not in str(told[0].message)
-    assert [plan["bits"] for plan in plans(tmp_path / "o")] == [ADDRESS]
+    assert [plan["bits"] for plan in plans(tmp_path / "o")] == [verdict]
 
 
 def test_a_network_is_tried_once_whatever_the_learning_rate(odd, tmp_path, monkeypatch):

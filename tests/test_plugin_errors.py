@@ -337,11 +337,40 @@ def test_a_probe_on_a_grid_of_its_own_takes_no_column_of_another(here, mine, nam
     broken(mine, "probe", "own_share", name)
     words = [word for word in WORDS if not word.startswith(("probes", "eval"))]
     words += ["probes=[own,weights]", "eval.every=2", f"probe.own.{grid}"]
-    answer = here("train", *words, "seed=0")
-    assert answer.code == 2
-    assert (
-        f"in measure: returned a dictionary of {name}, expected other names than {name}, which" in answer.err
-    )
+    # Where rows were stored before it, a dry run says as well why there are no more.
+    for more in ([], ["--dry-run"]):
+        answer = here("train", *words, "seed=0", *more)
+        assert answer.code == 2
+        assert f"returned a dictionary of {name}, expected other names than {name}, which" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "symbols=1",
+            "symbols=3",
+            "returned a Tensor of shape (2, 4, 1), expected inputs of shape (2, B, 3)",
+        ),
+        (
+            "return whole\n",
+            "return Batch(whole.inputs.double(), whole.targets)\n",
+            "expected inputs of type float32",
+        ),
+        (
+            'kind="vector"',
+            'kind="tokens"',
+            "expected inputs of integers from 0 to 0, as spec.kind is tokens and spec.",
+        ),
+    ],
+)
+def test_data_that_a_model_of_dynalabs_cannot_take_is_named(mine, one_thread, old, new, said):
+    words = [word for word in WORDS if not word.startswith("model")]
+    (request,) = read_command([*words, "model=mlp"]).requests
+    broken(mine, "task", old, new)
+    streams = [dict.fromkeys(("init", "split", "order", "noise"), seed) for seed in (0, 1)]
+    with pytest.raises(PluginError, match=f"own.py:[0-9]+: in train_batch: .*{re.escape(said)}"):
+        rehearse(request.config.as_dict(), streams, 4, "cpu", [str(mine)])
 
 
 def test_a_place_is_said_once_in_python(mine):

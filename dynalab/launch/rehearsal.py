@@ -21,6 +21,7 @@ def refusals(
 ) -> tuple[dict[ShardPaths, str], dict[ShardPaths, int]]:
     """Return what training would refuse of new ensembles, in its words, and the exit codes; nothing is written.
 
+    Of those that are there, too, where a run to go on with failed: whoever asks wants to know why.
     A training of each kind is begun where it would be trained, on so many threads: a sweep over a rate is of one kind.
     What other machines would train is begun here, on a CPU.
 
@@ -29,7 +30,11 @@ def refusals(
     """
     lines: dict[ShardPaths, str] = {}
     codes: dict[ShardPaths, int] = {}
-    fresh = [layout for layout in layouts if layout.new and not layout.paths.shards()]
+    fresh = [
+        layout
+        for layout in layouts
+        if (layout.new and not layout.paths.shards()) or any(shard.error.is_file() for shard in layout.work)
+    ]
     kinds = {_kind(layout.request.config.as_dict()): layout for layout in reversed(fresh)}
     kinds = {kind: item for kind, item in kinds.items() if not _is_usual(kind, item.request.config)}
     elsewhere = launcher(settings.launcher).elsewhere

@@ -33,7 +33,7 @@ from dynalab.store.table import refresh
 from dynalab.training import compiler
 from dynalab.training.cadence import sparse_probes
 from dynalab.training.job import Job
-from dynalab.training.planner import ADDRESS, Plan
+from dynalab.training.planner import ADDRESS, DRAWN, Plan
 
 
 @dataclass(frozen=True)
@@ -271,20 +271,27 @@ def _sparse(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
     return list(lines)
 
 
+_WHY_NO_BITS = {
+    ADDRESS: "bits do not hold on this machine for this network; its kernels round by where in memory numbers lie, so "
+    "a seed's values may depend on its neighbours",
+    DRAWN: "the same seed gave other numbers the second time, so no run of it can be made again; does a part of yours "
+    "draw from a generator of torch's or numpy's own in place of its stream's (`streams[i].torch(...)`)?",
+}
+
+
 def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:
-    """Return a line where bits of new runs depend on where in memory their numbers lie, else none."""
-    names = [
-        layout.paths.root.name
-        for layout in layouts
-        if layout.new and plans.of(layout.request, len(layout.new)).bits == ADDRESS
-    ]
-    if not names:
-        return []
-    which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    return [
-        f"{which}: bits do not hold on this machine for this network; its kernels round by where in "
-        "memory numbers lie, so a seed's values may depend on its neighbours (plan.bits of run.json says so)"
-    ]
+    """Return a line for each reason for which bits of new runs are not their seed's own."""
+    lines = []
+    for verdict, why in _WHY_NO_BITS.items():
+        names = [
+            layout.paths.root.name
+            for layout in layouts
+            if layout.new and plans.of(layout.request, len(layout.new)).bits == verdict
+        ]
+        if names:
+            which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+            lines.append(f"{which}: {why} (plan.bits of run.json says so)")
+    return lines
 
 
 def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:

@@ -26,6 +26,7 @@ from dynalab.launch.layout import Layout
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
     ADDRESS,
+    DRAWN,
     HOLD,
     RUN_BY_RUN,
     Plan,
@@ -163,7 +164,7 @@ class Plans:
         key = self.key_of(request, [width, *self.computed(request), *["compiled"] * compute.compile])
         if key not in self._bits:
             known = kept(EXACTNESS).get(key)
-            if known in (HOLD, RUN_BY_RUN, ADDRESS):
+            if known in (HOLD, RUN_BY_RUN, ADDRESS, DRAWN):
                 self._bits[key] = known
             elif self._launcher is None:
                 return None

@@ -26,8 +26,10 @@ def check_task(build: Callable[..., object], task: Any) -> None:
     require(isinstance(spec, InputSpec), build, task, "a task, whose `spec` is an InputSpec")
 
 
-def check_data(task: Any, data: Any, width: int) -> None:
+def check_data(task: Any, data: Any, width: int, as_said: bool = False) -> None:
     """Look at the first batches of a plug-in's data for `width` runs.
+
+    `as_said` asks for what `spec` says, too.
 
     Raises:
         PluginError: They are no batches of so many runs.
@@ -36,7 +38,10 @@ def check_data(task: Any, data: Any, width: int) -> None:
         return
     for name in ("train_batch", "eval_batches"):
         require(callable(getattr(data, name, None)), task.data, data, f"an object with a method {name}")
-    _check_batch(data.train_batch, data.train_batch(0), width)
+    batch = data.train_batch(0)
+    _check_batch(data.train_batch, batch, width)
+    if as_said:
+        _check_inputs(data.train_batch, batch.inputs, task.spec)
     for split in ("train", "test"):
         batches = data.eval_batches(split)
         require(
@@ -53,6 +58,20 @@ def _check_batch(made: Callable[..., object], batch: Any, width: int) -> None:
         shape = tuple(getattr(tensor, "shape", ()))
         expected = f"{name} of shape ({width}, B, ...): {width} runs side by side, B examples each"
         require(isinstance(tensor, Tensor) and len(shape) > 1 and shape[0] == width, made, tensor, expected)
+
+
+def _check_inputs(made: Callable[..., object], inputs: Tensor, spec: InputSpec) -> None:
+    """Check that inputs are those that dynalab's own models are built for."""
+    dtype = str(inputs.dtype).removeprefix("torch.")
+    if spec.kind in ("vector", "image"):
+        shape = f"inputs of shape ({len(inputs)}, B, {spec.symbols}), as spec.symbols is {spec.symbols}"
+        require(inputs.shape[2:] == (spec.symbols,), made, inputs, shape)
+        require(dtype == "float32", made, inputs, f"inputs of type float32, as weights are, not {dtype}")
+    elif spec.kind == "pairs":
+        which = f"integers from 0 to {spec.symbols - 1}, as spec.symbols is {spec.symbols}"
+        whole = not (inputs.is_floating_point() or inputs.is_complex())
+        right = whole and bool(((inputs >= 0) & (inputs < spec.symbols)).all())
+        require(right, made, inputs, f"inputs of {which}")
 
 
 def check_values(made: Callable[..., object], values: Any, width: int) -> None:

@@ -23,7 +23,7 @@ from dynalab.networks.stack import Stack
 from dynalab.optim.lines import whole
 from dynalab.training.cadence import cadence
 from dynalab.training.loop import Loop
-from dynalab.training.planner import ADDRESS, HOLD, RUN_BY_RUN
+from dynalab.training.planner import ADDRESS, DRAWN, HOLD, RUN_BY_RUN
 
 UPDATES = 3
 # Length that schedules are told.
@@ -51,8 +51,9 @@ def exactness(
         compile: As `compute.compile`.
 
     Returns:
-        `HOLD`; `RUN_BY_RUN`: only where every run is trained by itself; `ADDRESS`: not even then. None where to try it
-        would take too long, or where it cannot be trained.
+        `HOLD`; `RUN_BY_RUN`: only where every run is trained by itself; `ADDRESS`: not even then; `DRAWN`: not even
+        where the same is done twice, as where a plug-in draws from no stream. None where to try it would take too long,
+        or where it cannot be trained.
     """
     paths = [Path(folder) for folder in folders]
     # What a plug-in draws from torch's own generator is drawn again in training.
@@ -89,7 +90,8 @@ class _Trial:
         for shift in SHIFTS[1:]:
             began = time.perf_counter()
             if self._bits([odd], shift) != [alone]:
-                return ADDRESS
+                # Kernels are the same the second time in the same place; what is drawn from elsewhere is not.
+                return ADDRESS if self._bits([odd]) == [alone] else DRAWN
             self._afford(time.perf_counter() - began)
         if not last:
             return HOLD

@@ -107,7 +107,7 @@ class Loop:
             self.task.data, streams, batch_size=None if size == "full" else int(size), device=device
         )
         whole: TaskData = make_data(eval_size=config.eval.size)
-        check_data(self.task, whole, len(streams))
+        check_data(self.task, whole, len(streams), as_said=place_of(make) is None)
         most = config.most_evaluated
         self.data = Fewer(whole, most) if most else whole
         if examples is not None:

@@ -26,8 +26,8 @@ SHORT = 8.0
 # Share of the free memory that a command may plan to fill.
 MEMORY_SHARE = 0.6
 # What a trial says of a seed's bits (`exactness.py`), as run.json records it: they are its own; they are its own where
-# each run is trained by itself; they depend on where in memory its numbers lie.
-HOLD, RUN_BY_RUN, ADDRESS = "hold", "hold run by run", "differ by address"
+# each run is trained by itself; they depend on where in memory its numbers lie; they are others each time.
+HOLD, RUN_BY_RUN, ADDRESS, DRAWN = "hold", "hold run by run", "differ by address", "differ each time"
 
 
 class Timing(NamedTuple):
@@ -72,7 +72,7 @@ class Plan:
         widths: Runs of each new shard; their sum is the number of runs.
         reason: One line for the user.
         step_seconds: Measured time of a step and run, where there was a trial.
-        bits: `HOLD`, `RUN_BY_RUN` or `ADDRESS`; None where it was not tried.
+        bits: `HOLD`, `RUN_BY_RUN`, `ADDRESS` or `DRAWN`; None where it was not tried.
         why: What it was chosen by, as the line has it.
         compilable: As of the trial.
     """
