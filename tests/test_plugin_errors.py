@@ -357,16 +357,13 @@ def test_a_probe_on_a_grid_of_its_own_takes_no_column_of_another(here, mine, nam
             "return Batch(whole.inputs.double(), whole.targets)\n",
             "expected inputs of type float32",
         ),
-        (
-            'kind="vector"',
-            'kind="tokens"',
-            "expected inputs of integers from 0 to 0, as spec.kind is tokens and spec.",
-        ),
+        ('kind="vector"', 'kind="pairs"', "expected inputs of integers from 0 to 0, as spec.symbols is 1"),
     ],
 )
 def test_data_that_a_model_of_dynalabs_cannot_take_is_named(mine, one_thread, old, new, said):
     words = [word for word in WORDS if not word.startswith("model")]
-    (request,) = read_command([*words, "model=mlp"]).requests
+    model = "embedding_mlp" if "pairs" in new else "mlp"
+    (request,) = read_command([*words, f"model={model}"]).requests
     broken(mine, "task", old, new)
     streams = [dict.fromkeys(("init", "split", "order", "noise"), seed) for seed in (0, 1)]
     with pytest.raises(PluginError, match=f"own.py:[0-9]+: in train_batch: .*{re.escape(said)}"):

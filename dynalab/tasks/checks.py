@@ -65,7 +65,9 @@ def _check_inputs(made: Callable[..., object], inputs: Tensor, spec: InputSpec) 
     dtype = str(inputs.dtype).removeprefix("torch.")
     if spec.kind in ("vector", "image"):
         shape = f"inputs of shape ({len(inputs)}, B, {spec.symbols}), as spec.symbols is {spec.symbols}"
-        require(inputs.shape[2:] == (spec.symbols,), made, inputs, shape)
+        one = inputs.shape[2:]
+        fits = one == (spec.symbols,) or (spec.kind == "image" and one.numel() == spec.symbols)
+        require(fits, made, inputs, shape)
         require(dtype == "float32", made, inputs, f"inputs of type float32, as weights are, not {dtype}")
     elif spec.kind == "pairs":
         which = f"integers from 0 to {spec.symbols - 1}, as spec.symbols is {spec.symbols}"
