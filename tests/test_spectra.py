@@ -83,8 +83,8 @@ def test_products_are_those_of_torch(shape, monkeypatch):
     turned = spectra.grams(weights.mT.contiguous().mT)
     without_code(monkeypatch)
     theirs = spectra.grams(weights)
-    for own, other, again in zip(ours, theirs, turned, strict=True):
-        own, other = (it.tril() if it.dim() == 4 else it for it in (own, other))
+    for several in zip(ours, theirs, turned, strict=True):
+        own, other, again = (it.tril() if it.dim() == 4 else it for it in several)
         torch.testing.assert_close(own, other, rtol=1e-13, atol=1e-12)
         assert torch.equal(own, again)
 

@@ -66,7 +66,7 @@ def grams(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         trace = x.diagonal(dim1=2, dim2=3).sum(2)
         return gram, x.abs_().sum((2, 3)), trace
     weights, least = weights.contiguous(), min(weights.shape[2:])
-    gram = torch.zeros(*weights.shape[:2], least, least, dtype=torch.float64)
+    gram = torch.empty(*weights.shape[:2], least, least, dtype=torch.float64)
     sizes, trace = torch.empty(2, *weights.shape[:2], dtype=torch.float64)
     places = (it.data_ptr() for it in (gram, sizes, trace))
     if made.grams(weights.data_ptr(), sizes.numel(), *weights.shape[2:], *places):

@@ -175,8 +175,10 @@ def _of_matrices(prepared: Mapping[str, Tensor], bad: Tensor) -> dict[str, Tenso
     kinds = range(sum(key.startswith("gram/") for key in prepared))
     if not kinds:
         return {}
-    # What is not finite has no eigenvalues, and is refused for all runs at once.
-    grams = [prepared[f"gram/{kind}"].masked_fill(bad[:, None, None, None], 0.0) for kind in kinds]
+    grams = [prepared[f"gram/{kind}"] for kind in kinds]
+    # What is not finite has no eigenvalues, and is refused for all runs at once. A card is not waited for.
+    if bad.device.type != "cpu" or bad.any():
+        grams = [gram.masked_fill(bad[:, None, None, None], 0.0) for gram in grams]
     l1, trace = (torch.cat([prepared[f"{name}/{kind}"] for kind in kinds], dim=1) for name in ("l1", "trace"))
     l2 = torch.cat([gram.diagonal(dim1=2, dim2=3).sum(2) for gram in grams], dim=1).sqrt()
     largest, mean, variance = spectra(grams, SMALLEST)
