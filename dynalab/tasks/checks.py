@@ -85,7 +85,8 @@ def check_values(made: Callable[..., object], values: Any, width: int) -> None:
     for name, value in values.items() if isinstance(values, Mapping) else ((None, values),):
         if not isinstance(value, Tensor) or value.shape != (width,) or value.dtype.is_complex:
             whose = "" if name is None else f", for {name!r}"
-            refuse(made, value, f"a tensor of shape ({width},), one real value a run{whose}")
+            kind = "real (not complex) " if isinstance(value, Tensor) and value.is_complex() else ""
+            refuse(made, value, f"a tensor of shape ({width},), one {kind}value a run{whose}")
 
 
 def check_metrics(made: Callable[..., object], metrics: Any, width: int) -> None:
