@@ -19,7 +19,7 @@ from conftest import TINY
 from stored import assert_same, bits, difference, only_ensemble
 
 from dynalab.cli.app import run as command
-from dynalab.cli.train import _generalised
+from dynalab.cli.outcome import _generalised
 
 STATUSES = {"planned", "running", "done", "partial", "diverged", "failed", "crashed"}
 SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final", "final_steps"}

@@ -183,7 +183,7 @@ def command(
 
 def _trainer(stack: ExitStack, root: Path, launcher: str | None, quiet: bool) -> Trainer:
     """Return how an analysis trains until `stack` ends; `quiet` shows nothing on the way."""
-    from dynalab.cli.train import interruptible, watching
+    from dynalab.cli.watching import interruptible, watching
     from dynalab.explore.drive import Trainer
 
     interruptible(stack)
@@ -192,7 +192,7 @@ def _trainer(stack: ExitStack, root: Path, launcher: str | None, quiet: bool) ->
 
 def _plan(forking: Forking, as_json: bool) -> int:
     """Print what would be trained; return the exit code."""
-    from dynalab.cli.train import conclude
+    from dynalab.cli.outcome import conclude
     from dynalab.launch.fork import make_forks
     from dynalab.launch.train import Options
 

@@ -45,7 +45,8 @@ def command(
     dynalab fork cb7150eb3e 200 edit=freeze edit.keep=[head]
     dynalab fork cb7150eb3e 500 seed_streams.order=1..5  # the same state, five other orders of batches
     """
-    from dynalab.cli.train import conclude, interruptible, watching
+    from dynalab.cli.outcome import conclude
+    from dynalab.cli.watching import interruptible, watching
     from dynalab.config.places import outputs_root
     from dynalab.core.errors import ConfigError
     from dynalab.launch.fork import make_forks, read_fork

@@ -107,7 +107,7 @@ def command(
         return 0
     if not names:
         raise ConfigError(f"name a sheet: {', '.join(sheet_names(folders))} (`dynalab reproduce --list`)")
-    from dynalab.cli.train import interruptible, watching
+    from dynalab.cli.watching import interruptible, watching
     from dynalab.reproduce.commands import Run
     from dynalab.reproduce.result import Reproduction
     from dynalab.reproduce.run import reproduce, scale_of

@@ -48,7 +48,7 @@ def rerun(
     dynalab runs rerun cb7150eb3e/s0003
     dynalab runs rerun cb7150eb3e --steps 200
     """
-    from dynalab.cli.train import interruptible, watching
+    from dynalab.cli.watching import interruptible, watching
     from dynalab.core.atomic import discard
     from dynalab.launch.fork import make_forks
     from dynalab.launch.train import Options
