@@ -550,6 +550,18 @@ def test_runs_that_are_lost_count_as_the_worst(sign):
     assert tests.between_values(one, few, sign=sign).p > 0.3
     measure = Measure("it", [few, one], sign)
     assert compare.ranked(measure) == ([1, 0], 1)
+    # Of one median the setting is first that lost fewer.
+    ones = [Values(tuple("ab"), sign * np.ones(2), 1), Values(tuple("cde"), sign * np.ones(3))]
+    assert compare.ranked(Measure("it", ones, sign)) == ([1, 0], 1)
+    # Of one median step the setting is first of which more came.
+    landmark = Measure(
+        "generalised_step", [times([10, 20, 30, math.inf], 100), times([10, 20, 30, 40], 100)], 1
+    )
+    assert compare.ranked(landmark) == ([1, 0], 1)
+    # What differs by rounding is alike, and stands in the order of the settings.
+    assert np.mean([0.1, 0.2]) > 0.15
+    rounded = Measure("test_loss", [values([0.1, 0.2]), values([0.15, 0.15])], 1)
+    assert compare.ranked(rounded) == ([0, 1], 2)
     # Which way is worse is not known: nothing is told.
     assert tests.between_values(one, other).p == 1 == tests.between_values(few, few, sign=sign).p
     assert tests.between_values(Values((), np.empty(0), 5), one, sign=sign).p == pytest.approx(2 / 252)

@@ -75,6 +75,14 @@ def test_pairs_that_share_runs():
     assert mean_over_pairs(sums)[2] == pytest.approx(
         stats.t.interval(0.95, 5, 2 * np.mean([*added.values()]), error)
     )
+    # What pairs have beyond their runs counts by the share of all pairs that are there.
+    some = [pair for pair in every if pair[:2] not in (("a", "d"), ("b", "e"), ("c", "f"))]
+    left = [np.mean([v for a, b, v in some if name not in (a, b)]) for name in names]
+    values = np.array([v for *_, v in some])
+    error = np.sqrt(5 / 6 * np.square(np.array(left) - np.mean(left)).sum())
+    near = t * error + t**2 / 6 * np.sqrt(values.var(ddof=1) - 3 * error**2) * 12 / 15
+    assert mean_over_pairs(some)[2] == pytest.approx((values.mean() - near, values.mean() + t * error))
+    assert None not in mean_over_pairs([pair for pair in every if "f" not in pair[:2]])[2]
     # Each run with itself at another step, and pairs that share no run, are as many runs.
     values = [value for *_, value in every[:6]]
     for alone in (
