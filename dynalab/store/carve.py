@@ -28,7 +28,7 @@ from dynalab.store.series import Mark, SeriesWriter
 from dynalab.store.stored import StoredEnsemble, StoredRun
 
 # Of a parent's plan: what bits may depend on, and the grids of the rows.
-KEPT = ("device", "threads", "exact", "compile", "compiled", "rows", "every", "bits")
+KEPT = ("device", "threads", "exact", "compile", "compiled", "every", "bits")
 
 
 def carve(
