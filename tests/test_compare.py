@@ -139,6 +139,13 @@ def test_nothing_beyond_what_both_were_watched_for_counts():
     assert tests.between_times(late, early).p == 1
 
 
+@pytest.mark.parametrize(("verdict", "leads"), [("differ", True), ("cannot_tell", False)])
+def test_settings_that_lead_alike_are_both_told_apart_from_the_same_one(verdict, leads):
+    found = [SimpleNamespace(a=one, b="c", verdict=said) for one, said in (("a", "differ"), ("b", verdict))]
+    level = compare._level("abc", range(3), "ab", found)
+    assert level == (() if leads else ("c",)) and compare._lead("ab", level, found) == leads
+
+
 def test_seeds_that_make_runs_alike_are_compared_seed_by_seed():
     rng = np.random.default_rng(0)
     base = 1000 * np.exp(0.4 * rng.normal(size=10))
@@ -511,6 +518,11 @@ def test_needed_runs_are_those_for_the_closest_that_is_not_told_from_the_best():
     alone = [replace(pairs[0], runs=(3, 3))]
     assert needed.needed_for_means(far.of[0], far.of[1], False, 0.05) < 4
     assert needed.needed_runs(far, "a", "ab", alone) == (("a", "b"), 4)
+    # Means of what is left say nothing of runs that are lost.
+    ends = [Values(tuple("abc"), np.array([1.0, 2, 4]), lost) for lost in (0, 1)]
+    asked = [Measure("it", [values([6.0, 7, 9]), item], 1) for item in ends]
+    runs = [needed._runs_for(item, 0, 1, SimpleNamespace(paired=False), 1) for item in asked]
+    assert runs[0] and runs[1] is None
     # Equal ones are told by no number; and the leader's pairs alone count.
     same = Measure("it", [of[0], values(base, 10), *of[2:]], 1)
     assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None)
