@@ -11,6 +11,7 @@ import pytest
 
 import dynalab
 from dynalab.cli.app import run as command
+from dynalab.imports.rows import Rows, joined
 from dynalab.imports.runs import PUBLISHED
 
 WORDS = ("", "NaN", "nan", "NA", "None", "null", "N/A", "NULL")
@@ -308,3 +309,8 @@ def test_many_grids_are_one_shard():
     with pytest.warns(UserWarning, match="was damaged; it is stored again"):
         healed = dynalab.import_runs(frame, "grids", **keys)
     np.testing.assert_array_equal(healed.array("acc"), expected)
+
+
+def test_a_seed_is_that_of_its_run_only_where_all_tables_have_it():
+    parts = [Rows(np.array([name]), np.zeros(1), {}, seeded) for name, seeded in (("a", True), ("b", False))]
+    assert joined(parts[:1] * 2).seeded and not joined(parts).seeded
