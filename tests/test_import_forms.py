@@ -11,7 +11,7 @@ import pytest
 
 import dynalab
 from dynalab.cli.app import run as command
-from dynalab.imports.rows import Rows, joined
+from dynalab.imports.rows import STEPS, Rows, guess_column, joined
 from dynalab.imports.runs import PUBLISHED
 
 WORDS = ("", "NaN", "nan", "NA", "None", "null", "N/A", "NULL")
@@ -314,3 +314,8 @@ def test_many_grids_are_one_shard():
 def test_a_seed_is_that_of_its_run_only_where_all_tables_have_it():
     parts = [Rows(np.array([name]), np.zeros(1), {}, seeded) for name, seeded in (("a", True), ("b", False))]
     assert joined(parts[:1] * 2).seeded and not joined(parts).seeded
+
+
+def test_of_two_columns_with_one_name_the_one_that_is_written_so_counts():
+    assert guess_column(["loss", "Step", "step"], STEPS) == "step"
+    assert guess_column(["Global Step", "EPOCH"], STEPS) == "Global Step"
