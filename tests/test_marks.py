@@ -51,7 +51,9 @@ def test_more_runs_are_median_band_and_thin_lines() -> None:
         assert xy(line) == [STEPS[some].tolist(), row[some].tolist()]
         assert line.get_color() == BLUE and line.get_linewidth() < middle.get_linewidth()
     some = STEPS < 90
-    low, half, high = np.nanquantile(values[:, some], [0.25, 0.5, 0.75], axis=0)
+    low, half, high = np.nanquantile(
+        values[:, some], [0.25, 0.5, 0.75], axis=0, method="averaged_inverted_cdf"
+    )
     np.testing.assert_allclose(xy(middle), [STEPS[some], half])
     x, below, above = band(ax)
     assert x == STEPS[some].tolist()
@@ -229,7 +231,9 @@ def test_a_comparison_draws_medians_bands_and_labels() -> None:
         np.testing.assert_allclose(xy(line), [STEPS, np.median(values, axis=0)])
     # Two runs have no quartiles.
     assert len(ax.collections) == 1
-    np.testing.assert_allclose(band(ax)[1:], np.quantile(one, [0.25, 0.75], axis=0))
+    np.testing.assert_allclose(
+        band(ax)[1:], np.quantile(one, [0.25, 0.75], axis=0, method="averaged_inverted_cdf")
+    )
     low, high = ax.get_ylim()
     for name, values in (("a", one), ("b", two)):
         assert texts(ax)[name].get_position()[1] == pytest.approx(
