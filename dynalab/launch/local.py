@@ -15,6 +15,7 @@ from dynalab.core.devices import resolve_device
 from dynalab.core.errors import DynalabError, RunsFailed
 from dynalab.launch import ahead, crash
 from dynalab.launch.base import Events, Report, Work
+from dynalab.launch.forkserver import ForkServer
 from dynalab.launch.process import Worker
 from dynalab.store.paths import ShardPaths
 
@@ -34,7 +35,7 @@ class Launcher:
         self._narrowed: set[ShardPaths] = set()
         self._cuda_devices = 0
         self._workers: list[Worker] = []
-        self._server = ahead.server(threads)
+        self._server: ForkServer | None = None
         for _ in range(workers):
             self._start()
 
@@ -45,7 +46,7 @@ class Launcher:
 
     def _start(self) -> None:
         """Start a worker, with the first number that none of the others has."""
-        if not self._server.serves(self._threads):
+        if self._server is None or not self._server.serves(self._threads):
             self._server = ahead.server(self._threads)
         taken = {other.card for other in self._workers}
         worker = Worker(
@@ -303,13 +304,15 @@ class Launcher:
                 worker.kill()
             if worker.reader is not None:
                 worker.reader.join(timeout=5.0)
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
 
     def kill(self) -> None:
         """End the workers at once; their checkpoints stand."""
         for worker in self._workers:
             worker.kill()
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
 
 
 def _no_start(worker: Worker, code: int) -> DynalabError:
