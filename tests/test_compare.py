@@ -383,7 +383,7 @@ def test_the_first_screen_of_a_sweep_names_who_leads_by_how_much_and_who_never_d
     )
     (said,) = (item.text for item in compare.show(own, ()) if isinstance(item, Say) and item.note)
     assert said.endswith(
-        "converges at the first row of those with train_accuracy at least 0.9 for 5 rows in a row."
+        "converges at the first row of those with train accuracy at least 0.9 for 5 rows in a row."
     )
 
 

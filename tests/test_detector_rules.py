@@ -609,7 +609,7 @@ def test_half_of_the_runs_converged_is_enough():
     found = variance.analyse([crossed(times)], variance.Config(draws=100))
     assert "3 of 6 runs never converged" in found.warnings[1]
     times[0, 0] = np.nan
-    begin = "variance: 2 of 6 runs of the design converged (test_accuracy at least 0.9 for 1 row); half of them must ("
+    begin = "variance: 2 of 6 runs of the design converged (test accuracy at least 0.9 for 1 row); half of them must ("
     with pytest.raises(
         NothingMatched, match=f"^{re.escape(begin)}train longer, or lower convergence.threshold\\)$"
     ):
@@ -724,7 +724,7 @@ def test_variance_in_a_few_lines():
         "Variance of the convergence step over 6 runs: init 26% [10% to 50%]; init has the largest share."
     )
     assert lines[1].startswith(
-        "6 runs: 2 seeds of init and 3 seeds of order, crossed. Convergence (test_accuracy at "
+        "6 runs: 2 seeds of init and 3 seeds of order, crossed. Convergence (test accuracy at "
     )
     assert lines[2] == "Shares of the variance" and [line.split() for line in lines[4:6]] == [
         ["init", "25.6%", "10%", "to", "50%", "\u2013"],

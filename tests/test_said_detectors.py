@@ -316,7 +316,7 @@ def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log
     mean = "geometric mean" if log_time else "mean"
     shown.says(
         "Variance of the convergence step over 12 runs: ", f"init {first['share']:.0%} [{low} to {high}]",
-        "12 runs: 3 seeds of init and 4 seeds of order, crossed. Convergence (test_accuracy at least 0.99 for 5 rows) "
+        "12 runs: 3 seeds of init and 4 seeds of order, crossed. Convergence (test accuracy at least 0.99 for 5 rows) "
         f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {sd} {unit}.",
     )  # fmt: skip
     rows = shown.table("source", "share", "95% interval", f"standard deviation ({unit})")

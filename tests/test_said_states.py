@@ -119,7 +119,7 @@ def test_a_model_in_sentences_tables_and_figures(page: Writer, outputs: Path) ->
     lines = terminal(result)
     assert lines[0].startswith("Hidden Markov model of 5 runs: 3 states. There are 3 distinct paths up to")
     assert (
-        "Convergence (test_accuracy at least 0.99 for 5 rows): at median step 130 [quartiles 120 to 140], 5 of 5 runs."
+        "Convergence (test accuracy at least 0.99 for 5 rows): at median step 130 [quartiles 120 to 140], 5 of 5 runs."
         in lines
     )
     assert "Held-out runs have 10.00 nats a frame (standard error 0.40)." in lines
@@ -249,7 +249,7 @@ def test_only_some_paths_have_a_row(page: Writer, outputs: Path) -> None:
         assert len(shown.table("path")) == rows
         shown.says(
             f"Distinct paths (the first {rows} of 70); each ends at convergence, or where a run does that never "
-            "converged: test_accuracy at least 0.99 for 5"
+            "converged: test accuracy at least 0.99 for 5"
         )
     page(found={ensemble.id: [altered(result, paths=[one] * 10)]}).says("Distinct paths; each ends")
 

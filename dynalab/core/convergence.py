@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalab.core.columns import AVERAGED
 from dynalab.core.errors import ConfigError
-from dynalab.core.words import count, number
+from dynalab.core.words import count, metric_words, number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,9 @@ class Convergence:
     persistence: int = 1  # Number of consecutive rows that must hold the level.
 
     def words(self) -> str:
-        """Return what is watched, `test_accuracy at least 0.99 for 5 rows`."""
+        """Return what is watched, `test accuracy at least 0.99 for 5 rows`."""
         sign = "at least" if self.direction == "up" else "at most"
-        return f"{self.metric} {sign} {number(self.threshold)} for {count(self.persistence, 'row')}"
+        return f"{metric_words(self.metric)} {sign} {number(self.threshold)} for {count(self.persistence, 'row')}"
 
 
 @dataclass(frozen=True)
