@@ -130,7 +130,7 @@ def test_together_a_median_goes_where_all_runs_do() -> None:
     values[0, :2] = values[1, 7:] = values[3] = NAN
     x, low, middle, high, _ = middle_of(at, values, np.arange(9), False, together=True)
     np.testing.assert_array_equal(x, at[2:7])
-    assert {*low} == {1.5} and {*middle} == {2.0} and {*high} == {4.0}
+    assert {*low} == {1.0} and {*middle} == {2.0} and {*high} == {6.0}
     panels = [LinePanel("loss", at, {"loss": values})]
     over = line_panels(panels, axis="norms of the weights")
     np.testing.assert_array_equal(median_of(over.axes[0])[0], at[2:7])
