@@ -1,10 +1,11 @@
 """A worker: `python -m dynalab.worker`, handed one task after another as lines of JSON on its standard input.
 
-With the word `forks` it imports what a worker does and forks one for every request (`dynalab.launch.forkserver`).
-
 It answers in lines of JSON on its standard output: `ready`, then for every task one of `finished`, `refused` (an error
 the user can act on) or `failed` (a bug; a shard's traceback is in its error.txt); how far a shard is stands beside its
 run.json. When its input ends (the command finished, or was killed) it saves and ends.
+
+With the word `forks` the process imports what a worker does, and forks one for every request of
+`dynalab.launch.forkserver`.
 """
 
 from __future__ import annotations
