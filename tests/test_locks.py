@@ -30,6 +30,7 @@ from dynalab.launch.layout import lay_out
 from dynalab.store import checkpoint, lock, owner, remove, runfile
 from dynalab.store.find import select
 from dynalab.store.later import Later
+from dynalab.store.leftovers import tidy
 from dynalab.store.lock import Lock, holder
 from dynalab.store.owner import Owner
 from dynalab.store.paths import OutputPaths, ShardPaths
@@ -322,6 +323,27 @@ def test_takers_that_died_on_the_way_are_no_hindrance(path, dead):
     assert len(names(path.parent)) == 3 and at.parent == path.parent
     with Lock(path) as held:
         assert held.mine() and names(path.parent) == ["lock"]
+
+
+@pytest.mark.parametrize("place", ["of a command", "of a shard"])
+def test_the_guard_of_one_that_died_as_it_let_go_is_removed_where_nobody_takes_that_lock_again(
+    tmp_path, dead, place
+):
+    outputs = OutputPaths(tmp_path)
+    shard = ShardPaths(tmp_path / "parity" / "default-0123456789" / "shard-0-1-0")
+    at = outputs.commands / "077adeafeb05.lock" if place == "of a command" else shard.lock
+    at.parent.mkdir(parents=True)
+    contents = {"a": dead.to_bytes(), "b": Owner.me().to_bytes(), "c": b"somebody else's"}
+    guards = {name: lock._guard(at, name * 16) for name in contents}
+    for name, guard in guards.items():
+        guard.write_bytes(contents[name])
+    tidy(outputs, [shard.ensemble])
+    assert {name for name, guard in guards.items() if guard.exists()} == {"b", "c"}
+    for name in "bc":
+        guards[name].unlink()
+    guards["a"].write_bytes(dead.to_bytes())
+    tidy(outputs, [shard.ensemble])
+    assert names(at.parent) == [] if place == "of a shard" else not at.parent.exists()
 
 
 def test_a_release_leaves_the_lock_of_another_alone(path, monkeypatch):

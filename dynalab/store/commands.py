@@ -83,8 +83,9 @@ def sweep(outputs: OutputPaths) -> None:
             if lock.holder(path) is None:
                 path.with_suffix(".json").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
-    # Where no other command trains.
     with contextlib.suppress(OSError):
+        lock.sweep_guards(outputs.commands)
+        # Where no other command trains.
         outputs.commands.rmdir()
 
 

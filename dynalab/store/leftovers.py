@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dynalab.core.atomic import sweep_orphans
 from dynalab.core.errors import Locked, StoreError
 from dynalab.store import commands, progress
-from dynalab.store.lock import Lock, holder
+from dynalab.store.lock import Lock, holder, sweep_guards
 from dynalab.store.paths import EnsemblePaths, OutputPaths, ShardPaths
 
 
@@ -24,11 +24,13 @@ def tidy(outputs: OutputPaths, ensembles: Iterable[EnsemblePaths]) -> None:
         sweep_orphans(outputs.commands)
         for ensemble in ensembles:
             sweep_orphans(ensemble.root)
+            sweep_guards(ensemble.root)
             for shard in ensemble.shards():
                 _tidy_shard(shard)
 
 
 def _tidy_shard(shard: ShardPaths) -> None:
+    sweep_guards(shard.root)
     for folder in (shard.root, shard.series_folder, shard.checkpoint_folder, shard.snapshot_folder):
         sweep_orphans(folder)
     if not any(map(os.path.lexists, (shard.lock, shard.progress))) or holder(shard.lock) is not None:

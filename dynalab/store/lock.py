@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import threading
 import time
@@ -36,6 +37,8 @@ MISSED_BEATS = 3
 # A lock file is far smaller; what is larger is none.
 _MOST_BYTES = 4096
 _POLL_SECONDS = 0.02
+# The name of a guard, as `_guard` makes it.
+_GUARD = re.compile(r"\.[^.]+\.[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,15 @@ def _remove(path: Path, seen: _Sighting) -> bool:
 def _guard(path: Path, name: str) -> Path:
     """Return the guard of a lock, or of a guard."""
     return path.with_name(f".{path.name.lstrip('.').partition('.')[0]}.{name}")
+
+
+def sweep_guards(folder: Path) -> None:
+    """Remove from a folder the guards of those that died as they removed a lock, which nobody may take again."""
+    for path in [] if folder.is_symlink() else folder.glob(".*"):
+        seen = _look(path) if _GUARD.fullmatch(path.name) else None
+        if seen is not None and seen.owner is not None and _alive(path, seen) is False:
+            with contextlib.suppress(OSError, StoreError):
+                _remove(path, seen)
 
 
 class _Watch:
