@@ -281,17 +281,16 @@ _WHY_NO_BITS = {
 
 def _without_bits(layouts: Sequence[Layout], plans: Plans) -> list[str]:
     """Return a line for each reason for which bits of new runs are not their seed's own."""
-    lines = []
-    for verdict, why in _WHY_NO_BITS.items():
-        names = [
-            layout.paths.root.name
-            for layout in layouts
-            if layout.new and plans.of(layout.request, len(layout.new)).bits == verdict
-        ]
-        if names:
-            which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-            lines.append(f"{which}: {why} (plan.bits of run.json says so)")
-    return lines
+    names: dict[str | None, list[str]] = {}
+    for layout in layouts:
+        if layout.new:
+            verdict = plans.of(layout.request, len(layout.new)).bits
+            names.setdefault(verdict, []).append(layout.paths.root.name)
+    return [
+        f"{which[0]}{f' and {len(which) - 1} more' if which[1:] else ''}: {why} (plan.bits of run.json says so)"
+        for verdict, why in _WHY_NO_BITS.items()
+        if (which := names.get(verdict))
+    ]
 
 
 def _by_size(shards: Sequence[ShardPaths]) -> list[ShardPaths]:

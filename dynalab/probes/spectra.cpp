@@ -108,6 +108,15 @@ template <bool UPDATES>
 void pass(double *A, Size n, Size ld, const double *v, const double *w, const double *x, double *y) {
   Ints lane;
   for (int i = 0; i < V; i++) lane[i] = i;
+  const auto taken = [v, w](double *entries, Size row, Vec vk, Vec wk) {
+    Vec a = load(entries);
+    if (UPDATES) {
+      a -= v[row] * wk;
+      a -= w[row] * vk;
+      store(entries, a);
+    }
+    return a;
+  };
   std::memset(y, 0, whole(n) * sizeof(double));
   for (Size j = 0; j < n; j += V) {
     double *rows = A + j * ld;
@@ -117,12 +126,7 @@ void pass(double *A, Size n, Size ld, const double *v, const double *w, const do
       const Vec vk = load(v + k), wk = load(w + k), xk = load(x + k);
       Vec yk = load(y + k);
       UNROLL for (int i = 0; i < V; i++) {
-        Vec a = load(rows + i * ld + k);
-        if (UPDATES) {
-          a -= v[j + i] * wk;
-          a -= w[j + i] * vk;
-          store(rows + i * ld + k, a);
-        }
+        const Vec a = taken(rows + i * ld + k, j + i, vk, wk);
         total[i] += a * xk;
         yk += a * x[j + i];
       }
@@ -131,12 +135,7 @@ void pass(double *A, Size n, Size ld, const double *v, const double *w, const do
     const Vec vk = load(v + j), wk = load(w + j), xk = load(x + j);
     Vec yk = load(y + j);
     UNROLL for (int i = 0; i < V; i++) {
-      Vec a = load(rows + i * ld + j);
-      if (UPDATES) {
-        a -= v[j + i] * wk;
-        a -= w[j + i] * vk;
-        store(rows + i * ld + j, a);
-      }
+      const Vec a = taken(rows + i * ld + j, j + i, vk, wk);
       const Vec below = lane < i ? a : Vec{};
       total[i] += (lane == i ? a : below) * xk;
       yk += below * x[j + i];

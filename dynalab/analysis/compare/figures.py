@@ -28,6 +28,7 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
         lost = "Of runs that diverged there is none" if any(final.lost for final in finals) else ""
         what = f"mean with {intervals_words((len(final.values), final.interval) for final in finals)}"
         never = f" {lost}: beside it, of how many of all it is." if lost else ""
+    last, grain = _watched(findings, name, groups)
     return Ranking(
         name="ranking",
         caption=f"**Settings by {_axis(findings, name)}, the best on top.** A dot a run; below, the {what}."
@@ -39,8 +40,8 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
         intervals=[interval for _, interval in estimates],
         notes=_notes(findings, name),
         axis=_axis(findings, name),
-        last=_watched(findings, name, groups)[0],
-        grain=_watched(findings, name, groups)[1],
+        last=last,
+        grain=grain,
         runs=_runs(settings, name, groups),
         settings=[setting.ensemble for setting in settings],
     )
@@ -63,6 +64,7 @@ def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
     low, high = found.best.interval
     near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     best = near if found.best.value is None else f"{found.best.value:g} ({near})"
+    last, grain = _watched(findings, found.of, groups)
     return Response(
         name="response",
         caption=f"**{_axis(findings, found.of).capitalize()}, over {found.key}.** A dot a run, bars: 95% intervals. "
@@ -75,8 +77,8 @@ def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
         intervals=[level.interval for level in found.values],
         best=(low, high),
         axis=_axis(findings, found.of),
-        last=_watched(findings, found.of, groups)[0],
-        grain=_watched(findings, found.of, groups)[1],
+        last=last,
+        grain=grain,
         runs=_runs(settings, found.of, groups),
         settings=[setting.ensemble for setting in settings],
     )
