@@ -23,8 +23,8 @@ from dynalab.core.streams import Streams
 from dynalab.errors import ConfigError
 from dynalab.launch.train import Options
 from dynalab.launch.train import train as launch
+from dynalab.networks import compiler
 from dynalab.tasks.parity_data import random_bytes
-from dynalab.training import compiler
 from dynalab.training.compiled import Compiled
 from dynalab.training.loop import Loop
 
@@ -137,7 +137,7 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
 
 def test_random_bytes_are_numpys():
     made = Compiled.__new__(Compiled)
-    made._library = ctypes.CDLL(str(compiler.library()))
+    made.library = ctypes.CDLL(str(compiler.library()))
     streams = [Streams.from_seed(seed) for seed in (0, 7, 2**32 - 1, 2**40 + 3, 2**127 + 5)]
     for name, key, size in (("order", 0, 8160), ("noise", 2**31, 13), ("split", 5, 1)):
         assert np.array_equal(

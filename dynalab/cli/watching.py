@@ -82,7 +82,7 @@ def _describe_work(outcome: Outcome) -> str:
 def faster(outcome: Outcome) -> str | None:
     """Return a line on compiled code, where a training of a minute or more is without it and need not be."""
     from dynalab.config.compiling import compiler
-    from dynalab.training.compiler import KEY
+    from dynalab.networks.compiler import KEY
 
     left = sum(layout.steps_left() for layout in outcome.layouts)
     seconds = (outcome.plan.step_seconds or 0.0) * left / max(outcome.plan.workers, 1)

@@ -21,9 +21,9 @@ from dynalab.core.atomic import sync, sync_path
 from dynalab.core.errors import DynalabError
 from dynalab.core.version import __version__
 from dynalab.core.words import count, listed
+from dynalab.networks import compiler
 from dynalab.store import commands, lock, runfile
 from dynalab.store.paths import OutputPaths
-from dynalab.training import compiler
 from dynalab.training.planner import HOLD, RUN_BY_RUN
 from dynalab.training.provenance import cpu_type
 

@@ -23,6 +23,7 @@ from dynalab.launch.layout import Layout, discard_untrained, failed_of, lay_out,
 from dynalab.launch.rehearsal import refusals
 from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
+from dynalab.networks import compiler
 from dynalab.store import jobs, lock, runfile
 from dynalab.store.commands import Announcement
 from dynalab.store.jobs import Task
@@ -30,7 +31,6 @@ from dynalab.store.leftovers import tidy
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
-from dynalab.training import compiler
 from dynalab.training.cadence import sparse_probes
 from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, DRAWN, Plan

@@ -19,6 +19,7 @@ from dynalab.core.errors import ConfigError, DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import count, listed
+from dynalab.networks import compiler
 from dynalab.probes import spectra
 from dynalab.store import checkpoint, progress, runfile, series
 from dynalab.store.carve import is_untrained
@@ -26,7 +27,6 @@ from dynalab.store.lock import Lock
 from dynalab.store.names import refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
-from dynalab.training import compiler
 from dynalab.training.code import code_of
 from dynalab.training.handover import rehearse_way
 from dynalab.training.job import Control, Job

@@ -14,8 +14,10 @@ from torch import Tensor
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch, Bits
-from dynalab.core.plugins import blame, by_hand, require
+from dynalab.core.plugins import blame, require
 from dynalab.core.state import Upcoming
+from dynalab.networks.compiled import measures
+from dynalab.networks.compiler import library
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated, load_state, state_of
@@ -26,7 +28,6 @@ from dynalab.tasks.base import BitData, TaskData, bits_of
 from dynalab.tasks.loss import Loss
 from dynalab.training.averaging import Averaging
 from dynalab.training.compiled import Compiled, unknown
-from dynalab.training.compiler import library
 from dynalab.training.gradients import Gradients
 from dynalab.training.host import Late
 from dynalab.training.losses import Losses
@@ -120,7 +121,7 @@ class Updates:
             self._bits.random_bytes = found.random_bytes
         # The pass of an update is no longer one that others can look at.
         self.gradients.shares_pass = False
-        if all(by_hand(self._loss.task, "named_loss", plain) for plain in ("metrics", "correct")):
+        if measures(self._loss):
             evaluation.compiled = found.evaluate
 
     def unknown(self, config: EnsembleConfig, averaging: Averaging | None) -> str | None:

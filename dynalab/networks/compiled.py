@@ -1,0 +1,212 @@
+"""Passes through the networks of S runs in compiled code, a run after another: losses, and which examples are right.
+
+See compiled.cpp. It knows chains of linear layers (`dynalab.models.base.Chain`) and some losses; a run's numbers are
+its own whatever is beside it. Updates are made of such passes in `dynalab.training.compiled`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.batch import Batch, Bits
+from dynalab.core.plugins import by_hand
+from dynalab.models.base import Chain
+from dynalab.networks.stack import Stack
+from dynalab.tasks.loss import Loss
+
+ACTIVATIONS = ("relu", "tanh", "square", "cube")
+LOSSES = ("hinge", "square", "logistic", "cross_entropy")
+MOST_LAYERS, MOMENTS = 16, 3
+
+
+class Param(Structure):
+    """Weights of S runs and what goes with them."""
+
+    _fields_ = [
+        ("weights", c_void_p),
+        ("moments", c_void_p * MOMENTS),
+        ("gradients", c_void_p),
+        ("previous", c_void_p),
+        ("averages", POINTER(c_void_p)),
+        ("decay", c_double),
+        ("rows", c_int64),
+        ("cols", c_int64),
+        ("first", c_int64),
+    ]
+
+
+class _Described(Structure):
+    _fields_ = [
+        ("inputs", c_void_p),
+        ("targets", c_void_p),
+        ("right", c_void_p),
+        *((name, c_int64) for name in ("size", "input_run", "input_row", "target_run", "target_row")),
+        ("bit", c_int64),
+        ("relevant", c_int64),
+        ("rate", c_double),
+    ]
+
+
+_BATCH = np.dtype(_Described)
+
+
+class Work(Structure):
+    """What is to be done."""
+
+    _fields_ = [
+        *(
+            (name, c_int64)
+            for name in ("runs", "steps", "layers", "first", "activation", "loss", "optimizer")
+        ),
+        *((name, c_int64) for name in ("count", "nesterov", "amsgrad", "age")),
+        *((name, c_double) for name in ("momentum", "dampening", "beta1", "beta2", "eps", "temperature")),
+        ("lost", c_void_p),
+        ("weights", c_int64 * MOST_LAYERS),
+        ("biases", c_int64 * MOST_LAYERS),
+        ("params", POINTER(Param)),
+        ("batches", c_void_p),
+        ("losses", c_void_p),
+        ("shares", c_void_p),
+        ("slots", c_int64),
+        ("takes", c_void_p),
+    ]
+
+
+def unknown(config: EnsembleConfig, stack: Stack, loss: Loss) -> str | None:
+    """Return in words what of networks and their loss compiled code does not know; None where it can make passes."""
+    if stack.device.type != "cpu":
+        return "it is for a CPU"
+    chain, trained = _chain(stack), stack.trained
+    if (
+        chain is None
+        or chain.activation not in ACTIVATIONS
+        or len(chain.layers) > MOST_LAYERS
+        or {*trained} != {*(chain.tables or ()), *(name for layer in chain.layers for name in layer if name)}
+        or any(param.dtype != torch.float32 for param in trained.values())
+    ):
+        return f"it does not know this model={config.model.name}"
+    if _lowered(loss) not in LOSSES:
+        return f"it does not know the loss of task={config.task.name}"
+    if loss.dtype != torch.float32:
+        return f"it does not know train.loss_dtype={config.train.loss_dtype}"
+    return None
+
+
+def measures(loss: Loss) -> bool:
+    """Return whether it finds what the loss's task measures beside: accuracy, by the largest or the sign of outputs."""
+    return all(by_hand(loss.task, "named_loss", plain) for plain in ("metrics", "correct"))
+
+
+def _chain(stack: Stack) -> Chain | None:
+    found: Chain | None = (by_hand(stack.network, "chain", "stacked_forward") or (lambda: None))()
+    return found
+
+
+def _lowered(loss: Loss) -> str | None:
+    found: str | None = (by_hand(loss.task, "named_loss", "loss") or (lambda: None))()
+    return found
+
+
+class Passes:
+    """Takes the examples of S runs through their networks.
+
+    Args:
+        made: What compiled.cpp was compiled to.
+        stack: The networks, of which nothing is `unknown`, as of the loss.
+        loss: What is told of outputs.
+
+    Attributes:
+        library: The code.
+        trained: The weights of the networks, name -> (S, ...).
+        work: What the code is told.
+    """
+
+    def __init__(self, made: Path, stack: Stack, loss: Loss) -> None:
+        self.library: Any = ctypes.CDLL(str(made))
+        chain, lowered, trained = _chain(stack), _lowered(loss), stack.trained
+        assert chain is not None
+        assert lowered is not None
+        self.trained = trained
+        places = {name: place for place, name in enumerate(trained)}
+        self.work = Work(
+            runs=stack.width,
+            layers=len(chain.layers),
+            first=chain.tables is not None,
+            activation=ACTIVATIONS.index(chain.activation),
+            loss=LOSSES.index(lowered),
+            count=len(trained),
+            temperature=loss.temperature,
+        )
+        for i, (weight, bias) in enumerate(chain.layers):
+            self.work.weights[i] = places[weight]
+            self.work.biases[i] = -1 if bias is None else places[bias]
+
+    def evaluate(
+        self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the losses (batches, S) of batches with weights (S, ...), and the shares that are right, float64.
+
+        To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
+        """
+        alive: list[Tensor] = []
+        told = np.concatenate([described(batch, alive) for batch in batches])
+        losses = torch.empty(len(batches), self.work.runs)
+        shares = torch.empty_like(losses, dtype=torch.float64)
+        if correct is not None:
+            right = [torch.empty(batch.targets.shape, dtype=torch.bool) for batch in batches]
+            told["right"] = [which.data_ptr() for which in right]
+            correct += right
+        params = (Param * len(self.trained))()
+        for own, (name, trained) in zip(params, self.trained.items(), strict=True):
+            tensor = weights[name].contiguous()
+            alive.append(tensor)
+            own.weights, own.rows, own.cols = tensor.data_ptr(), *shape(trained)
+        work = Work.from_buffer_copy(self.work)
+        work.steps, work.params, work.batches = len(batches), params, told.ctypes.data
+        work.losses, work.shares, work.takes = losses.data_ptr(), shares.data_ptr(), None
+        require(self.library.evaluate(ctypes.byref(work)))
+        return losses, shares
+
+
+def described(batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:
+    """Return what the code is told of batches, (count,), whose tensors are kept `alive`."""
+    bits = batch if isinstance(batch, Bits) else batch.bits
+    told = np.zeros(1 if bits is None else bits.count, _BATCH)
+    if bits is not None:
+        told["inputs"], told["input_run"] = bits.packed.data_ptr(), bits.packed.stride(0)
+        told["size"], told["relevant"] = bits.size, bits.k
+        told["bit"] = bits.first + np.arange(bits.count) * bits.size * bits.n
+        if bits.flips is not None:
+            told["target_run"], told["target_row"] = bits.flips.stride()
+            starts = np.arange(bits.count, dtype=np.uint64) * np.uint64(bits.size * bits.flips.stride(1))
+            told["targets"] = np.uint64(bits.flips.data_ptr()) + starts
+        return told
+    assert isinstance(batch, Batch)
+    inputs, targets = batch.inputs.flatten(2), batch.targets
+    if inputs.stride(2) != 1:
+        inputs = inputs.contiguous()
+    alive += (inputs, targets)
+    strides = (*inputs.stride()[:2], *targets.stride())
+    told[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, 0.0)
+    return told
+
+
+def shape(param: Tensor) -> tuple[int, int]:
+    """Return the rows and columns of one run's matrix, or of its vector."""
+    rows = param.shape[1] if param.dim() > 2 else 1
+    return rows, param[0].numel() // rows
+
+
+def require(refused: int) -> None:
+    """Raise what the code's answer stands for, unless that is 0."""
+    if refused:
+        raise MemoryError if refused == 1 else IndexError("a label or symbol is out of range")
