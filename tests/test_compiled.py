@@ -86,6 +86,16 @@ def loop(words, seeds=range(3), compile=True) -> Loop:
     return Loop(request.config, streams, 100, torch.device("cpu"), compile=compile)
 
 
+def mask(*loops: Loop) -> None:
+    """Hold about half of the first parameter, the same in every run, and all of the last."""
+    for made in loops:
+        names, generator = list(made.stack.trained), torch.Generator().manual_seed(0)
+        first, last = (made.stack.trained[name] for name in (names[0], names[-1]))
+        some = (torch.rand(first.shape[1:], generator=generator) > 0.5).float()
+        made.updates.masks.of[names[0]] = some.expand(first.shape).clone()
+        made.updates.masks.of[names[-1]] = torch.zeros(len(last), *[1] * (last.dim() - 1))
+
+
 def held(made: Loop, run: int) -> list[torch.Tensor]:
     """Return all that is a run's."""
     weights, other = made.tensors(run + 1)
@@ -133,6 +143,37 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         for name, values in other.items():
             torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-6)
         assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
+
+
+@pytest.mark.parametrize(
+    "name", ["hinge", "square, momentum, decay", "adam, matrices decay", "amsgrad, a schedule", "two tables"]
+)
+def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):
+    """Exactly, while the rest goes on as it does in torch; gradients and moments are 0 there."""
+    ours, plain = loop([*KNOWN[name], "average=ema"]), loop([*KNOWN[name], "average=ema"], compile=False)
+    for _ in range(3):
+        plain.update()
+    ours.load(3, *({key: x.clone() for key, x in own.items()} for own in plain.tensors(3)))
+    mask(ours, plain)
+    before = {key: x.clone() for key, x in ours.updates.evaluated().items()}
+    ours.updates.make_block(13, ["gradients", "previous"])
+    for _ in range(13):
+        plain.update()
+    assert ours.updates.is_compiled
+    for key, one in ours.updates.evaluated().items():
+        torch.testing.assert_close(one, plain.updates.evaluated()[key], rtol=1e-3, atol=1e-4)
+        assert not torch.equal(one, before[key]) or key == list(before)[-1]
+    for key, own in ours.updates.masks.of.items():
+        still = (own == 0).expand(before[key].shape)
+        assert still.any() and torch.equal(ours.updates.evaluated()[key][still], before[key][still])
+        kept = [ours.updates.last.gradients[key], *ours.updates.moments()[key].values()]
+        assert not any(x[still].any() for x in kept if x.dim())
+    moments = ours.updates.tensors(), plain.updates.tensors()
+    for key, moment in moments[1].items():
+        torch.testing.assert_close(moments[0][key], moment, rtol=1e-2, atol=1e-3, msg=key)
+    (one, other) = (made.averaging.stored(made.step) for made in (ours, plain))
+    for key, averaged in other.items():
+        torch.testing.assert_close(one[key], averaged, rtol=1e-3, atol=1e-4)
 
 
 def test_random_bytes_are_numpys():
@@ -210,14 +251,16 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
     assert made.step == 1
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
 @pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "an average"])
-def test_a_runs_bits_depend_on_nothing_beside_it(name, one_thread):
+def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
     """Neither on who is beside it, nor on how many steps are made at once."""
     alone, many, by_step = (
         loop(KNOWN[name], [5]),
         loop(KNOWN[name], [1, 5, 2, 8, 3, 9, 4]),
         loop(KNOWN[name], [5, 6]),
     )
+    mask(*(alone, many, by_step) if masked else ())
     for made in (alone, many):
         while made.step < 70:
             made.advance(70)
@@ -322,6 +365,17 @@ def test_a_fork_is_made_by_the_same_code(tmp_path):
     ours, parents = (bits(Path(item.path)) for item in (fork, parent))
     for label, run in ours.items():
         assert difference(run, parents[label]) == [], "a fork that changes nothing is its parent"
+    # Nor does an edit that holds weights change the code: the first update of the others is the control's.
+    words = ["snapshots.at=[13]", "launcher=inline", "train.steps=13"]
+    free, frozen = (
+        dynalab.fork(parent, 12, [*words, *edit])[0] for edit in ([], ["edit=freeze", "edit.keep=layers.1"])
+    )
+    before, one, other = (
+        item.model(1, step).state_dict() for item, step in ((parent, 12), (frozen, 13), (free, 13))
+    )
+    for name in one:
+        same = (other if name.startswith("layers.1") else before)[name]
+        assert torch.equal(one[name], same), name
     with pytest.raises(ConfigError, match="a fork is trained as its parent was"):
         dynalab.fork(parent, 12, ["compute.compile=false"])
 

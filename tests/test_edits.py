@@ -37,7 +37,7 @@ TASKS = {
 OPTIMIZERS = (
     ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.weight_decay=0.01"],
     ["optimizer=adamw", "optimizer.weight_decay=0.1"],
-    ["optimizer=lookahead", "optimizer.inner=adam", "optimizer.weight_decay=0.01"],
+    ["optimizer=lookahead", "optimizer.inner=adam", "optimizer.weight_decay=0.01", "optimizer.k=2"],
     ["optimizer=rmsprop", "train.clip=0.1"],
 )
 
@@ -52,15 +52,15 @@ def fork(parent, *words, step=STEP):
     return dynalab.fork(parent, step, [*words, "launcher=inline", "checkpoint.keep=all"])
 
 
-def weights(ensemble, step):
-    """Name -> weights (S, ...) of a checkpoint."""
+def weights(ensemble, step, file="model"):
+    """Name -> weights (S, ...) of a checkpoint, or what else is in it."""
     from safetensors.torch import load_file
 
     found = [
         load_file(path)
-        for path in sorted(ensemble.path.glob(f"shard-*/checkpoints/step-{step:08d}/model.safetensors"))
+        for path in sorted(ensemble.path.glob(f"shard-*/checkpoints/step-{step:08d}/{file}.safetensors"))
     ]
-    return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+    return {name: torch.cat([part[name] for part in found]) for name, x in found[0].items() if x.dim()}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -139,6 +139,10 @@ def test_what_is_frozen_moves_by_exactly_nothing(words, tmp_path):
     for name in last:
         same = torch.equal(first[name], last[name])
         assert same is not name.startswith("layers.1."), name
+    states = [weights(held, step, "optim") for step in (STEP, END)]
+    for name in states[0]:
+        if name.endswith("/slow"):
+            assert torch.equal(states[0][name], states[1][name]) is ("layers.1." not in name), name
     row = held.frame().query("step == 12").iloc[0]
     assert np.isfinite(row["update_norm"]) and row["update_norm"] >= 0
     (longer,) = fork(parent, "edit=freeze", "edit.keep=[head]", "train.steps=24")

@@ -40,7 +40,8 @@ enum Optimizer { SGD, ADAM, ADAMW };
 struct Param {
   float *weights, *moments[3]; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
   float *gradients, *previous; // of the last update, and the weights before it; null where not asked
-  float *const *averages;                  // (slots), (S, rows, cols) each
+  const float *mask;           // (S, rows, cols), 0 where weights are held; null where none are
+  float *const *averages;      // (slots), (S, rows, cols) each
   double decay;
   Size rows, cols;
   Size first; // whether SGD has no momentum of it yet
@@ -299,6 +300,7 @@ struct Own {
   Size rows, cols, ld;
   bool flipped;
   float *weights, *gradients, *moments[3], *turned; // turned: (in, whole(out)), the weights themselves where flipped
+  float *mask, *held;                               // held: the weights before an update; null without a mask
   float *average;                                   // of a single slot
   Size size() const { return (flipped ? cols : rows) * ld; }
 };
@@ -365,10 +367,11 @@ struct Net {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const bool flipped = w.first == DENSE && i == w.weights[0] && p.rows > 1;
-      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr};
+      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr, nullptr, nullptr};
       o.weights = memory.floats(o.size());
       o.gradients = memory.floats(o.size());
       for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
+      if (p.mask) o.mask = memory.floats(o.size()), o.held = memory.floats(o.size());
       if (w.takes && w.slots == 1) o.average = memory.floats(o.size());
       own.push_back(o);
     }
@@ -655,6 +658,23 @@ struct Net {
     }
   }
 
+  // As `move`; what is masked is held, whatever moments and decay would do.
+  void move_free(Size step, double rate) {
+    for (const Own &o : own)
+      if (o.mask) std::memcpy(o.held, o.weights, o.size() * sizeof(float));
+    move(step, rate);
+    for (const Own &o : own) {
+      for (Size k = 0; o.mask && k < o.size(); k += V)
+        store(o.weights + k, load(o.mask + k) > 0.0f ? load(o.weights + k) : load(o.held + k));
+      for (float *moment : o.moments)
+        if (moment) masked(o, moment);
+    }
+  }
+
+  static void masked(const Own &o, float *x) {
+    for (Size k = 0; o.mask && k < o.size(); k += V) store(x + k, load(x + k) * load(o.mask + k));
+  }
+
   void average(Size run, const Take &take) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
@@ -685,6 +705,7 @@ struct Net {
       copy_in(own[i], own[i].weights, p.weights + at, lines);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_in(own[i], own[i].moments[m], p.moments[m] + at, lines);
+      if (p.mask) copy_in(own[i], own[i].mask, p.mask + at, lines);
       if (own[i].average) copy_in(own[i], own[i].average, p.averages[0] + at, lines);
     }
   }
@@ -741,6 +762,7 @@ struct Net {
       if (none && !clear) clean();
       clear = none;
       w.losses[step * w.runs + run] = (float)(total / batch.size);
+      for (const Own &o : own) masked(o, o.gradients);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
           const Param &p = w.params[i];
@@ -749,7 +771,7 @@ struct Net {
           if (p.previous) copy_out(own[i], p.previous + at, own[i].weights, lines);
         }
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
-      if (fresh) move(step, batch.rate);
+      if (fresh) move_free(step, batch.rate);
       if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }
     for (Size i = 0; i < w.count; i++) {

@@ -36,6 +36,7 @@ class Param(Structure):
         ("moments", c_void_p * MOMENTS),
         ("gradients", c_void_p),
         ("previous", c_void_p),
+        ("mask", c_void_p),
         ("averages", POINTER(c_void_p)),
         ("decay", c_double),
         ("rows", c_int64),

@@ -7,7 +7,7 @@ asks for anything else, updates are made as without.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ctypes import c_int64, c_void_p
 from pathlib import Path
 
@@ -88,11 +88,12 @@ class Compiled(Passes):
         factors: Sequence[float],
         lost: Tensor | None,
         wanted: Collection[str],
+        masks: Mapping[str, Tensor],
         takings: Sequence[Taking] = (),
     ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
 
-        `takings` say what takes in the weights in their course.
+        `masks` are 0 where weights are held (`Masks.of`); `takings` say what takes in the weights in their course.
 
         Returns:
             The losses (steps, S), and, where they are `wanted`, the `gradients` of the last update and the weights
@@ -105,6 +106,7 @@ class Compiled(Passes):
             if what in wanted
         }
         held: list[Lines] = []
+        alive: list[Tensor] = []
         for (name, param), own in zip(self.trained.items(), self._params, strict=True):
             group = next(g for g in self._optimizer.param_groups if any(param is p for p in g["params"]))
             lines = lines_of(self._optimizer, group, param)
@@ -113,6 +115,10 @@ class Compiled(Passes):
             for i, moment in enumerate(lines.moments):
                 own.moments[i] = moment.data_ptr()
             own.rows, own.cols = shape(param)
+            own.mask = None
+            if name in masks:
+                alive.append(masks[name].to(torch.float32).expand_as(param).contiguous())
+                own.mask = alive[-1].data_ptr()
             own.gradients, own.previous = (
                 kept[what][name].data_ptr() if what in kept else None for what in ("gradients", "previous")
             )
@@ -121,7 +127,6 @@ class Compiled(Passes):
         work.steps, work.losses = len(factors), losses.data_ptr()
         mask = None if lost is None else lost.to(torch.uint8)
         work.lost = None if mask is None else mask.data_ptr()
-        alive: list[Tensor] = []
         told = np.concatenate([described(batch, alive) for batch in batches])
         told["rate"] = np.array(factors) * self._rate
         work.batches = told.ctypes.data

@@ -40,12 +40,17 @@ class Masks:
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:
-        before = {name: self._trained[name].detach().clone() for name in self.of}
+        before = [
+            (weights, weights.detach().clone(), mask)
+            for name, mask in self.of.items()
+            for weights in (self._trained[name], state_of(self._optimizer, self._trained[name]).get(SLOW))
+            if weights is not None
+        ]
         yield
         with torch.no_grad():
-            for name, weights in before.items():
-                param, mask = self._trained[name], self.of[name]
-                param.copy_(torch.where(mask > 0, param, weights))
-                for key, moment in state_of(self._optimizer, param).items():
+            for weights, held, mask in before:
+                weights.copy_(torch.where(mask > 0, weights, held))
+            for name, mask in self.of.items():
+                for key, moment in state_of(self._optimizer, self._trained[name]).items():
                     if key != SLOW and moment.dim():
                         moment.mul_(mask)

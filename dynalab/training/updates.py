@@ -131,7 +131,7 @@ class Updates:
     @property
     def is_compiled(self) -> bool:
         """Whether the next updates are made in compiled code."""
-        return self._compiled is not None and not self.masks.of
+        return self._compiled is not None
 
     def make_block(self, count: int, wanted: Collection[str]) -> None:
         """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`.
@@ -147,7 +147,9 @@ class Updates:
             batches = [self._data.train_batch(step) for step in steps]
         factors = [self._factor(step) for step in steps]
         takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
-        losses, kept = self._compiled.make(batches, factors, self.gradients.lost, wanted, takings)
+        losses, kept = self._compiled.make(
+            batches, factors, self.gradients.lost, wanted, self.masks.of, takings
+        )
         self.last = Update(
             {**self.evaluated(), **kept["previous"]} if "previous" in kept else None,
             kept.get("gradients"),
