@@ -319,3 +319,70 @@ def test_a_seed_is_that_of_its_run_only_where_all_tables_have_it():
 def test_of_two_columns_with_one_name_the_one_that_is_written_so_counts():
     assert guess_column(["loss", "Step", "step"], STEPS) == "step"
     assert guess_column(["Global Step", "EPOCH"], STEPS) == "Global Step"
+
+
+LONG = "lr,epoch,loss\n" + "".join(
+    f"{lr},{step},{float(lr) + step}\n" for lr in ("0.10", "0.3") for step in (0, 1)
+)
+
+
+def test_a_long_file_is_split_into_a_run_a_value(take):
+    document, _ = take("long.csv --split lr", long_DOT_csv=LONG)
+    assert labels(document) == ["0.10", "0.3"] and document["metrics"] == ["loss"]
+    assert dynalab.load("long").frame()["loss"].tolist() == [0.1, 1.1, 0.3, 1.3]
+    assert dynalab.load("long").config["import"]["options"] == ["--split", "lr"]
+    # Beside what names the runs: files, a column, the columns of a wide table; a seed stays one.
+    document, _ = take("long.csv other.csv --split lr --name two", other_DOT_csv=LONG)
+    assert labels(document) == ["long-lr0.10", "long-lr0.3", "other-lr0.10", "other-lr0.3"]
+    seeds = "run,seed,step,loss\n" + "".join(f"{run},{seed},0,1\n" for run in "ab" for seed in (3, 4))
+    document, _ = take("seeds.csv --split seed", seeds_DOT_csv=seeds)
+    assert {(item["id"].partition("/")[2], item["seed"]) for item in document["runs"]} == {
+        *(("runa-seed3", 3), ("runa-seed4", 4), ("runb-seed3", 3), ("runb-seed4", 4))
+    }
+    wide = "lr,step,a - loss,b - loss\n1,0,5,6\n1,1,7,\n2,0,8,9\n"
+    document, _ = take("wide.csv --split lr", wide_DOT_csv=wide)
+    assert labels(document) == ["a-lr1", "a-lr2", "b-lr1", "b-lr2"]
+    assert dynalab.load("wide").frame()["loss"].tolist() == [5, 7, 8, 6, 9]
+    keyed = "lr,step,metric,value\n1,0,loss,5\n1,0,acc,6\n2,0,loss,7\n"
+    document, _ = take("keyed.csv --split lr", keyed_DOT_csv=keyed)
+    assert labels(document) == ["1", "2"] and document["metrics"] == ["loss", "acc"]
+    frame = pd.DataFrame({"part": ["x", "y"], "step": [0, 0], "loss": [1.0, 2.0]})
+    assert [run.label for run in dynalab.import_runs(frame, "framed", step="step", split="part").runs] == [
+        "x",
+        "y",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--split rate", "--split rate: no such column; there are"),
+        ("--split one", "--split one: is 7 in every row; expected 2 to 10,000 values, each of one run"),
+        ("--split gap", "--split gap: row 2 has no name (1 row without one)"),
+        ("--split loss", "--split loss: has 10,001 values; expected 2 to 10,000"),
+        ("--split step", "--split step: this column has another meaning already"),
+        ("--run name,one --split one", "--split one: this column has another meaning already"),
+        ("--checkpoints 'x/{step}.pt' --split lr", "a pattern has them as {run} and {step}"),
+        # Numbers that tell runs apart are named.
+        (
+            "",
+            "--run COLUMN is missing: steps repeat, and rate_, size may tell the runs apart (--run rate_,size?)",
+        ),
+    ],
+)
+def test_what_cannot_split_runs_is_refused_in_a_line(words, line, tmp_path, here):
+    n = 10_001 if words == "--split loss" else 4
+    columns = {
+        "name": np.arange(n) % 2,
+        "one": 7,
+        "gap": ["a", None, *"a" * (n - 2)],
+        "loss": np.arange(n),
+        "step": 0,
+    }
+    if not words:
+        columns = {"size": [1, 1, 2, 2], "rate_": [3, 4, 3, 4], "loss": 1.5, "time": range(4), "step": 0}
+    pd.DataFrame(columns).to_csv(tmp_path / "a.csv", index=False)
+    done = here(
+        "import", *([] if "--checkpoints" in words else [str(tmp_path / "a.csv")]), *shlex.split(words)
+    )
+    assert done.code == 2 and line in done.err and len(done.err.splitlines()) == 1, done.err

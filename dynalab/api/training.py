@@ -124,6 +124,7 @@ def import_runs(
     key: str | None = None,
     value: str | None = None,
     wide: bool = False,
+    split: str | None = None,
     renamed: Mapping[str, str] | None = None,
     constants: Mapping[str, float] | None = None,
     levels: Mapping[str, float] | None = None,
@@ -147,6 +148,7 @@ def import_runs(
         key: Column that names the metric, where there is a row a metric.
         value: Column of the metrics' values, with `key`.
         wide: A row a step and columns `run - metric`, as Weights & Biases exports it.
+        split: Column each of whose values is a run of its own, beside what names the runs.
         renamed: Metric in the table -> its name here, `{"loss": "train_loss"}`.
         constants: Metric that the table lacks -> its one value, `{"stability_threshold": 20}`.
         levels: What counts as memorised and as generalised, `{"test_accuracy": 99}`; nothing does where it is not said.
@@ -164,7 +166,7 @@ def import_runs(
         source = [source]
     tables = [user_path(item) for item in source] if isinstance(source, Sequence) else source
     runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
-    form = Form(runs, step, key, value, wide)
+    form = Form(runs, step, key, value, wide, split)
     order = Order(form, Changes(renamed or {}, constants or {}), levels, force)
     outcome = import_table(tables, outputs_root(outputs), name, order, ("dynalab.import_runs",))
     for line in outcome.doubts:
@@ -180,6 +182,7 @@ def import_checkpoints(
     model: str | Callable[[], Any] | None = None,
     run: str | Sequence[str] | None = None,
     step: str | None = None,
+    split: str | None = None,
     renamed: Mapping[str, str] | None = None,
     constants: Mapping[str, float] | None = None,
     levels: Mapping[str, float] | None = None,
@@ -199,6 +202,7 @@ def import_checkpoints(
             of it and a function of it that returns metrics, name -> number.
         run: Column of a table that names the run, or several that do together.
         step: Column of a table of steps.
+        split: Column of a table each of whose values is a run of its own.
         renamed: As of `import_runs`, and so the following.
         constants: Metric -> its one value.
         levels: What counts as memorised and as generalised.
@@ -216,7 +220,7 @@ def import_checkpoints(
 
     words = [str(source)] if isinstance(source, str | Path) else [str(item) for item in source]
     runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
-    order = Order(Form(runs, step), Changes(renamed or {}, constants or {}), levels, force)
+    order = Order(Form(runs, step, split=split), Changes(renamed or {}, constants or {}), levels, force)
     reading = Reading(weights, model)
     outcome = import_checkpoints(
         words, outputs_root(outputs), name, order, reading, ("dynalab.import_checkpoints",)

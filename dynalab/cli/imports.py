@@ -53,6 +53,12 @@ def _option(*names: str, metavar: str, about: str, once: bool = False) -> Callab
     about="What the runs are called from now on (default: the file's name).",
 )
 @_option("--run", metavar="COLUMN", about="The column that names the run; of several: --run lr,seed.")
+@_option(
+    "--split",
+    metavar="COLUMN",
+    once=True,
+    about="A column each of whose values is a run of its own, beside what names the runs: of one long file --split lr.",
+)
 @_option("--step", metavar="COLUMN", once=True, about="The column of steps.")
 @_option(
     "--key",
@@ -83,6 +89,7 @@ def command(
     model: str | None,
     name: str | None,
     run: tuple[str, ...],
+    split: str | None,
     step: str | None,
     key: str | None,
     value: str | None,
@@ -113,6 +120,7 @@ def command(
     \b
     dynalab import runs.csv --name mine --run run --step step
     dynalab import logs/*/metrics.csv --name mine --map val_acc=test_accuracy --level test_accuracy=0.99
+    dynalab import long.csv --name mine --split lr
     dynalab import wandb.csv --name mine --wide --step Step
     dynalab import --checkpoints 'runs/{run}/step{step}.safetensors' --name mine
     dynalab import --checkpoints pythia-70m-seed*/step* --name pythia-70m
@@ -128,7 +136,7 @@ def command(
     root = outputs_root(outputs)
     changes = Changes(_pairs("map", renamed), _numbers("const", constants))
     levelled = _numbers("level", levels) if levels else None
-    order = Order(Form(run, step, key, value, wide), changes, levelled, force)
+    order = Order(Form(run, step, key, value, wide, split), changes, levelled, force)
     if checkpoints:
         from dynalab.imports.checkpoints import Reading, import_checkpoints
 

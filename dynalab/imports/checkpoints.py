@@ -19,7 +19,7 @@ from dynalab.imports import places
 from dynalab.imports.counted import Measured, Shapes, counted, measure, said, shapes_of
 from dynalab.imports.forms import read_rows
 from dynalab.imports.model import Model, build
-from dynalab.imports.rows import Rows
+from dynalab.imports.rows import Rows, check_pieces
 from dynalab.imports.runs import Imported, runs_of
 from dynalab.imports.store import Order, Outcome, check_name, store
 from dynalab.models.describe import WeightSelection, describe, kinds_of, layers_of
@@ -75,7 +75,10 @@ def import_checkpoints(
     if name is not None:
         check_name(name, name)
     frame, form, column, doubts = places.find(words, order.form)
-    rows = read_rows(frame.drop(columns=column).assign(**{_NOTHING: 0.0}), form, "run")
+    rows = read_rows(
+        frame.drop(columns=column).assign(**{_NOTHING: 0.0}), form, "run" if form.split is None else ""
+    )
+    check_pieces(rows, form)
     del rows.columns[_NOTHING]
     rows.doubts += doubts
     paths = [Path(path) for path in frame[column]]

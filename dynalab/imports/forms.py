@@ -15,6 +15,7 @@ from dynalab.config.suggest import listing
 from dynalab.core.errors import ConfigError
 from dynalab.imports.cells import names, numbers, steps
 from dynalab.imports.rows import (
+    CLOCKS,
     KEYS,
     RUNS,
     STEPS,
@@ -23,7 +24,9 @@ from dynalab.imports.rows import (
     Form,
     Rows,
     guess_column,
+    joined_names,
     numeric_columns,
+    pieces_of,
     plain_name,
     require_column,
 )
@@ -39,7 +42,7 @@ def read_rows(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
     Raises:
         ConfigError: A column is missing, a row has no run or no step, or there is no metric.
     """
-    if form.wide or (not form.run and is_wide(frame)):
+    if form.wide or (not form.run and is_wide(frame.drop(columns=form.split or [], errors="ignore"))):
         if form.run:
             raise ConfigError(f"--run {form.run[0]}: with --wide the columns name the runs; leave it out")
         return read_wide(frame, form)
@@ -47,17 +50,25 @@ def read_rows(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
 
 
 def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
+    pieces = pieces_of(frame, form)
     runs, guessed = _run_columns(frame, form)
     step = _step_column(frame, form, runs)
     if form.step is None:
         guessed.append(f"column {step} holds the steps")
     if step in runs:
         raise ConfigError(f"--run {step} --step {step}: one column cannot be both")
-    rest = frame.drop(columns=[name for name in (*runs, step) if name != "seed" or len(runs) == 1])
+    if form.split in (step, *runs):
+        raise ConfigError(f"--split {form.split}: this column has another meaning already")
+    apart = [*runs] if form.split is None else [*runs, form.split]
+    rest = frame.drop(columns=[name for name in (*apart, step) if name != "seed" or runs == ["seed"]])
     key, value = _key_columns(rest, form)
-    if runs:
-        found = [names(frame[name], f"--run {name}") for name in runs]
-        labels = found[0] if len(runs) == 1 else _joined(runs, found)
+    found = [names(frame[name], f"--run {name}") for name in runs]
+    if pieces is not None:
+        found.append(pieces)
+        if not runs and alone:
+            apart, found = ["", *apart], [np.full(len(frame), alone, dtype=object), *found]
+    if found:
+        labels = found[0] if len(found) == 1 else joined_names(apart, found)
     else:
         _check_alone(frame[step], rest.drop(columns=[] if key is None else [key]))
         labels = np.full(len(frame), alone, dtype=object)
@@ -73,9 +84,10 @@ def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
         if not set(columns) - {"seed"}:
             why = f" ({'; '.join(left[:3])})" if left else ""
             raise ConfigError(
-                f"no numeric column beside {' and '.join([*runs, step])}: there is no metric{why}"
+                f"no numeric column beside {' and '.join([*apart, step])}: there is no metric{why}"
             )
         rows = Rows(labels, counted, columns, True, [f"columns left out: {'; '.join(left)}"] if left else [])
+    rows.pieces = frozenset(() if pieces is None else pieces)
     if guessed:
         rows.doubts.append(f"from the header: {'; '.join(guessed)}")
     return rows
@@ -90,13 +102,22 @@ def _check_alone(step: pd.Series, rest: pd.DataFrame) -> None:
             raise ConfigError(
                 f"--run COLUMN is missing: steps repeat, and {name} may name the runs (--run {name}?)"
             )
+    # Settings: as many values as a step has rows, or fewer, that tell these rows apart.
+    most = step.astype(str).value_counts().max()
+    few = [name for name in rest.columns if 1 < rest[name].nunique() <= most and rest[name].notna().all()]
+    few = sorted(name for name in few if not CLOCKS.fullmatch(name))
+    if few and not rest[few].assign(**{"": step.astype(str)}).duplicated().any():
+        raise ConfigError(
+            f"--run COLUMN is missing: steps repeat, and {listing(few)} may tell the runs apart "
+            f"(--run {','.join(few)}?)"
+        )
 
 
 def _run_columns(frame: pd.DataFrame, form: Form) -> tuple[list[str], list[str]]:
     """Return (the columns that name the run, what was guessed)."""
     if not form.run:
         # A seed that several columns tell apart is no name; contradictions will say so.
-        name = guess_column(list(frame.columns), RUNS)
+        name = guess_column([name for name in frame.columns if name != form.split], RUNS)
         return ([], []) if name is None else ([name], [f"column {name} names the runs"])
     words = [
         part.strip() for word in form.run for part in ([word] if word in frame.columns else word.split(","))
@@ -118,16 +139,6 @@ def _step_column(frame: pd.DataFrame, form: Form, runs: Sequence[str]) -> str:
             f"there are {listing(frame.columns)}"
         )
     return name
-
-
-def _joined(runs: Sequence[str], found: Sequence[np.ndarray]) -> np.ndarray:
-    """Return names of runs that several columns tell apart: `lr0.1-seed0`."""
-    tuples = list(zip(*found, strict=True))
-    texts = {own: "-".join(map("".join, zip(runs, own, strict=True))) for own in set(tuples)}
-    if len(set(texts.values())) < len(texts):
-        # `a1-b2` of one column may read like two columns' values.
-        texts = {own: ",".join(map("=".join, zip(runs, own, strict=True))) for own in texts}
-    return np.array([texts[own] for own in tuples], dtype=object)
 
 
 def _key_columns(rest: pd.DataFrame, form: Form) -> tuple[str | None, str | None]:

@@ -81,8 +81,10 @@ def find(words: Sequence[str], form: Form) -> tuple[pd.DataFrame, Form, str, lis
                 f"--checkpoints {' '.join(words[:3])}: expected patterns and paths, or one table"
             )
         return _table(user_path(words[0]), form)
-    if form.run or form.step:
-        raise ConfigError("--run and --step name columns of a table; a pattern has them as {run} and {step}")
+    if form.run or form.step or form.split:
+        raise ConfigError(
+            "--run, --step and --split name columns of a table; a pattern has them as {run} and {step}"
+        )
     places = [place for word in words for place in _places(word)]
     unique = {place.path: place for place in places}
     return _framed(list(unique.values()))

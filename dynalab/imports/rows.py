@@ -11,7 +11,7 @@ import numpy as np
 
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
-from dynalab.imports.cells import numbers
+from dynalab.imports.cells import names, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ KEYS = ("key", "metric", "tag", "metric_name", "variable", "name")
 VALUES = ("value", "values")
 # What tells the time: a row that is written again has another.
 CLOCKS = re.compile(r"_?(epoch|time|wall|wall[ _]time|timestamp|runtime|relative[ _]time.*|elapsed.*)", re.I)
+# Of more values a column is one of measurements.
+MOST_PIECES = 10_000
 # What TensorBoard calls the file of one run and metric.
 _TENSORBOARD = re.compile(r"run-(.+)-tag-(.+)")
 UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")
@@ -41,6 +43,7 @@ class Form:
         key: Column of the metrics' names, where there is a row a metric.
         value: Column of their values.
         wide: The columns are called `run - metric`.
+        split: Column each of whose values is a run of its own, beside what names the runs.
     """
 
     run: tuple[str, ...] = ()
@@ -48,11 +51,12 @@ class Form:
     key: str | None = None
     value: str | None = None
     wide: bool = False
+    split: str | None = None
 
     def names_runs(self, column: str) -> bool:
         """Return whether a column may name runs."""
         given = {part.strip() for word in self.run for part in (word, *word.split(","))}
-        return column in given or plain_name(column) in RUNS
+        return column in given or column == self.split or plain_name(column) in RUNS
 
     def names_metrics(self, column: str) -> bool:
         """Return whether a column may name metrics."""
@@ -70,6 +74,7 @@ class Rows:
         seeded: Whether a column `seed` is the seed of the row's run.
         notes: What was left out or read otherwise than it is written.
         doubts: What was guessed, and what may not be what it seems.
+        pieces: The values of the column that runs are split by.
     """
 
     names: np.ndarray
@@ -78,6 +83,7 @@ class Rows:
     seeded: bool = False
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    pieces: frozenset[str] = frozenset()
 
 
 def plain_name(name: str) -> str:
@@ -100,6 +106,36 @@ def require_column(frame: pd.DataFrame, option: str, name: str) -> str:
         near = did_you_mean(name, frame.columns)
         raise ConfigError(f"--{option} {name}: no such column{near}; there are {listing(frame.columns)}")
     return name
+
+
+def pieces_of(frame: pd.DataFrame, form: Form) -> np.ndarray | None:
+    """Return the value of the column that runs are split by, one a row, as text; None where there is none."""
+    if form.split is None:
+        return None
+    option = f"--split {form.split}"
+    require_column(frame, "split", form.split)
+    if form.split in (form.step, form.key, form.value) or form.split in form.run:
+        raise ConfigError(f"{option}: this column has another meaning already")
+    return names(frame[form.split], option)
+
+
+def check_pieces(rows: Rows, form: Form) -> None:
+    """Refuse, as a `ConfigError`, a column to split runs by that is constant, or one of measurements."""
+    if form.split is None or 1 < len(rows.pieces) <= MOST_PIECES:
+        return
+    one = len(rows.pieces) == 1
+    what = f"is {min(rows.pieces)} in every row" if one else f"has {len(rows.pieces):,} values"
+    raise ConfigError(f"--split {form.split}: {what}; expected 2 to {MOST_PIECES:,} values, each of one run")
+
+
+def joined_names(columns: Sequence[str], found: Sequence[np.ndarray]) -> np.ndarray:
+    """Return names of runs that several columns tell apart: `lr0.1-seed0`."""
+    tuples = list(zip(*found, strict=True))
+    texts = {own: "-".join(map("".join, zip(columns, own, strict=True))) for own in set(tuples)}
+    if len(set(texts.values())) < len(texts):
+        # `a1-b2` of one column may read like two columns' values.
+        texts = {own: ",".join(map("=".join, zip(columns, own, strict=True))) for own in texts}
+    return np.array([texts[own] for own in tuples], dtype=object)
 
 
 def numeric_columns(frame: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -144,4 +180,5 @@ def joined(parts: Sequence[Rows]) -> Rows:
         all(part.seeded for part in parts),
         list(dict.fromkeys(note for part in parts for note in part.notes)),
         list(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
+        frozenset[str]().union(*(part.pieces for part in parts)),
     )

@@ -17,7 +17,7 @@ from dynalab.config.suggest import listing
 from dynalab.core.atomic import check_writable, write_json
 from dynalab.core.errors import ConfigError
 from dynalab.imports.forms import read_rows
-from dynalab.imports.rows import Form, Rows, joined, named_by_tensorboard
+from dynalab.imports.rows import Form, Rows, check_pieces, joined, named_by_tensorboard
 from dynalab.imports.runs import Changes, Imported, infinite_words, runs_of
 from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.imports.write import ACCURACIES, make_ensemble, write_config, write_shards
@@ -78,7 +78,7 @@ class Order:
     def words(self) -> list[str]:
         """Return the options of the command that say the same of the tables."""
         form, changes = self.form, self.changes
-        single = {"--step": form.step, "--key": form.key, "--value": form.value}
+        single = {"--step": form.step, "--key": form.key, "--value": form.value, "--split": form.split}
         pairs = [("--run", column) for column in form.run]
         pairs += [(option, column) for option, column in single.items() if column is not None]
         wide = ["--wide"] if form.wide else []
@@ -117,7 +117,7 @@ def import_table(
             raise ConfigError(f"--name NAME is missing: there are {len(source)} files")
         default = source[0].stem if source else ""
         checked = check_name(name if name is not None else default, name)
-        imported = runs_of(_read_files(files_in(source), order.form), order.changes)
+        rows = _read_files(files_in(source), order.form)
         files = [path.name or str(path) for path in source]
         about = {"file": files[0]} if len(files) == 1 else {"files": files}
     else:
@@ -125,7 +125,10 @@ def import_table(
         if not len(source):
             raise ConfigError("the data frame has no rows")
         # A caller's frame stays as it is.
-        imported = runs_of(read_rows(tidy(source, "the data frame"), order.form, checked), order.changes)
+        alone = "" if order.form.split is not None else checked
+        rows = read_rows(tidy(source, "the data frame"), order.form, alone)
+    check_pieces(rows, order.form)
+    imported = runs_of(rows, order.changes)
     about |= {"form": "wide" if order.form.wide else "long", "options": order.words()}
     return store(imported, outputs, checked, about, order, argv)
 
@@ -161,7 +164,8 @@ def store(
 
 def _read_files(paths: Sequence[Path], form: Form) -> Rows:
     parts = []
-    for path, alone in zip(paths, _labels_of(paths), strict=True):
+    labels = [""] if form.split is not None and len(paths) == 1 else _labels_of(paths)
+    for path, alone in zip(paths, labels, strict=True):
         frame, notes = read_table(path, form)
         try:
             part = read_rows(frame, form, alone)

@@ -18,7 +18,9 @@ from dynalab.imports.rows import (
     Form,
     Rows,
     guess_column,
+    joined_names,
     numeric_columns,
+    pieces_of,
     plain_name,
     require_column,
 )
@@ -45,12 +47,13 @@ def read_wide(frame: pd.DataFrame, form: Form) -> Rows:
     notes: list[str] = []
     doubts = [] if form.wide else [f"from the header: the columns are 'run{WIDE}metric'"]
     extremes, others = [], []
+    pieces = pieces_of(frame, form)
     own_steps = form.step if form.step not in (None, *frame.columns) else None
     step = form.step or guess_column(list(frame.columns), STEPS)
     for name in frame.columns:
         run, separator, metric = name.rpartition(WIDE)
         base = next((name[: -len(end)] for end in (MINIMUM, MAXIMUM) if name.endswith(end)), None)
-        if name == step and own_steps is None:
+        if name == form.split or (name == step and own_steps is None):
             continue
         if base is not None and base in frame.columns:
             extremes.append(name)
@@ -95,14 +98,20 @@ def read_wide(frame: pd.DataFrame, form: Form) -> Rows:
         blocks.append(block[some])
         instead = " (--step _step?)" if own_steps is None and "_step" in own else ""
         counted.append(steps(axis[some], f"--step {own_steps or step}", instead))
-        labels += [run] * int(some.sum())
+        names = np.full(int(some.sum()), run, dtype=object)
+        if form.split is not None and pieces is not None:
+            names = joined_names(["", form.split], [names, pieces[some]])
+        labels.append(names)
     if not labels:
         raise ConfigError("--wide: no run has a number in any row")
     if empty:
         notes.append(f"runs without a value left out: {listing(empty)}")
     stacked = np.concatenate(blocks)
     columns = {name: stacked[:, i] for i, name in enumerate(metrics) if not np.isnan(stacked[:, i]).all()}
-    return Rows(np.array(labels, dtype=object), np.concatenate(counted), columns, notes=notes, doubts=doubts)
+    split = frozenset[str](() if pieces is None else pieces)
+    return Rows(
+        np.concatenate(labels), np.concatenate(counted), columns, notes=notes, doubts=doubts, pieces=split
+    )
 
 
 def _means(frame: pd.DataFrame, extremes: Sequence[str]) -> list[str]:
