@@ -59,6 +59,8 @@ KNOWN = {
     "two tables, relu, batches": [*GROKKING, "model.activation=relu", "train.batch_size=8"],
     "pieces": ["task=grokking", "task.modulus=19", "model.width=20"],
     "an average": [*GROKKING, "average=ema"],
+    "a clipped gradient": [*DIGITS, *MOMENTUM, "train.clip=0.2"],
+    "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
 }
 # What it does not know, and how it says so.
 UNKNOWN = {
@@ -69,7 +71,6 @@ UNKNOWN = {
     "optimizer=rmsprop": [*DIGITS, "optimizer=rmsprop"],
     "optimizer=sam": [*DIGITS, "optimizer=sam"],
     "optimizer=lookahead": [*DIGITS, "optimizer=lookahead"],
-    "train.clip=1.0": [*DIGITS, "train.clip=1"],
     "train.accumulate=2": [*DIGITS, "train.accumulate=2"],
     "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
     "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
@@ -146,7 +147,15 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
 
 
 @pytest.mark.parametrize(
-    "name", ["hinge", "square, momentum, decay", "adam, matrices decay", "amsgrad, a schedule", "two tables"]
+    "name",
+    [
+        "hinge",
+        "square, momentum, decay",
+        "adam, matrices decay",
+        "amsgrad, a schedule",
+        "two tables",
+        "a clipped gradient",
+    ],
 )
 def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):
     """Exactly, while the rest goes on as it does in torch; gradients and moments are 0 there."""
@@ -174,6 +183,22 @@ def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):
     (one, other) = (made.averaging.stored(made.step) for made in (ours, plain))
     for key, averaged in other.items():
         torch.testing.assert_close(one[key], averaged, rtol=1e-3, atol=1e-4)
+
+
+def test_the_gradient_that_is_clipped_is_a_runs_own(one_thread):
+    """Each is scaled by its norm where that is above the largest, and those of a probe are as they were before."""
+    free, clipped = loop(DIGITS), loop([*DIGITS, "train.clip=0.3"])
+    before = [x.detach().clone() for x in clipped.params]
+    for made in (free, clipped):
+        made.updates.make_block(1, ["gradients"])
+    gradients = clipped.updates.last.gradients
+    assert all(map(torch.equal, gradients.values(), free.updates.last.gradients.values()))
+    norms = sum(x.double().flatten(1).square().sum(1) for x in gradients.values()).sqrt()
+    assert (norms > 0.3).any() and (norms < 0.3).any(), norms
+    rate = clipped.config.optimizer.lr
+    for was, now, gradient in zip(before, clipped.params, gradients.values(), strict=True):
+        factor = (0.3 / norms).clamp(max=1).float().view(-1, *[1] * (gradient.dim() - 1))
+        torch.testing.assert_close(now.detach(), was - rate * factor * gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_random_bytes_are_numpys():
@@ -252,7 +277,7 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
-@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "an average"])
+@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "an average", "a clipped gradient"])
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
     """Neither on who is beside it, nor on how many steps are made at once."""
     alone, many, by_step = (
@@ -382,9 +407,9 @@ def test_a_fork_is_made_by_the_same_code(tmp_path):
 
 def test_what_it_cannot_do_is_said_once(tmp_path):
     with pytest.warns(
-        UserWarning, match="compute.compile=true has no effect, for it does not know train.clip"
+        UserWarning, match="compute.compile=true has no effect, for it does not know train.norm_clamp"
     ) as told:
-        train([*COMPILED, "train.clip=1"], outputs=tmp_path)
+        train([*COMPILED, "train.norm_clamp=1"], outputs=tmp_path)
     assert len(told) == 1
     train([*RUNS, "train.steps=5", "seed=1"], outputs=tmp_path / "plain")
     with pytest.warns(UserWarning, match="goes on as it began, without compute.compile=true"):

@@ -65,8 +65,9 @@ struct Take {
 
 struct Work {
   Size runs, steps, layers, first, activation, loss, optimizer, count;
-  Size nesterov, amsgrad, age; // age: updates that Adam has made
+  Size nesterov, age; // age: updates that Adam has made
   double momentum, dampening, beta1, beta2, eps, temperature;
+  double clip;  // the largest norm of a gradient; 0: any
   const uint8_t *lost;  // (S,): whether a run is no longer updated
   Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
   Param *params;
@@ -671,6 +672,22 @@ struct Net {
     }
   }
 
+  // Scales the gradient to at most a norm (Pascanu et al. 2013).
+  void clip() {
+    typedef double Doubles __attribute__((vector_size(V * sizeof(double))));
+    Doubles squares{};
+    for (const Own &o : own)
+      for (Size k = 0; k < o.size(); k += V) {
+        const Doubles x = __builtin_convertvector(load(o.gradients + k), Doubles);
+        squares += x * x;
+      }
+    double total = 0;
+    for (int i = 0; i < V; i++) total += squares[i];
+    const double scale = w.clip / (std::sqrt(total) + 1e-6);
+    for (const Own &o : own)
+      for (Size k = 0; !(scale >= 1) && k < o.size(); k += V) store(o.gradients + k, load(o.gradients + k) * (float)scale);
+  }
+
   static void masked(const Own &o, float *x) {
     for (Size k = 0; o.mask && k < o.size(); k += V) store(x + k, load(x + k) * load(o.mask + k));
   }
@@ -771,6 +788,7 @@ struct Net {
           if (p.previous) copy_out(own[i], p.previous + at, own[i].weights, lines);
         }
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
+      if (fresh && w.clip) clip();
       if (fresh) move_free(step, batch.rate);
       if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }

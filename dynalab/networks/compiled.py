@@ -68,8 +68,9 @@ class Work(Structure):
             (name, c_int64)
             for name in ("runs", "steps", "layers", "first", "activation", "loss", "optimizer")
         ),
-        *((name, c_int64) for name in ("count", "nesterov", "amsgrad", "age")),
+        *((name, c_int64) for name in ("count", "nesterov", "age")),
         *((name, c_double) for name in ("momentum", "dampening", "beta1", "beta2", "eps", "temperature")),
+        ("clip", c_double),
         ("lost", c_void_p),
         ("weights", c_int64 * MOST_LAYERS),
         ("biases", c_int64 * MOST_LAYERS),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.config.schema import Train
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.streams import NAMES, Streams
 from dynalab.networks.compiled import Param, Passes, described, require, shape
@@ -50,7 +51,6 @@ def unknown(
         return f"optimizer={config.optimizer.name} has several rates"
     asked = {
         f"train.accumulate={train.accumulate}": train.accumulate > 1,
-        f"train.clip={train.clip}": train.clip is not None,
         "train.sphere=true": train.sphere,
         f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
         f"train.modes={train.modes}": train.modes is not None,
@@ -70,9 +70,12 @@ class Compiled(Passes):
         stack: The networks, of which nothing is `unknown`, as of the rest.
         loss: What is made smaller.
         optimizer: What moves the weights; its state is kept up to date.
+        train: The keys of training.
     """
 
-    def __init__(self, made: Path, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, made: Path, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer, train: Train
+    ) -> None:
         super().__init__(made, stack, loss)
         self._optimizer, self._params = optimizer, (Param * len(self.trained))()
         group, work = optimizer.param_groups[0], self.work
@@ -81,6 +84,7 @@ class Compiled(Passes):
         work.beta1, work.beta2 = group.get("betas", (0.0, 0.0))
         for key in ("nesterov", "momentum", "dampening", "eps"):
             setattr(work, key, group.get(key, 0))
+        work.clip = train.clip or 0
 
     def make(
         self,

@@ -114,7 +114,7 @@ class Updates:
         self.uncompiled = self.unknown(config, averaging)
         if self.uncompiled is not None:
             return
-        found = Compiled(library(), self.stack, self._loss, self.optimizer)
+        found = Compiled(library(), self.stack, self._loss, self.optimizer, config.train)
         self._compiled, self._averaging = found, averaging
         self._bits = bits_of(self._data)
         if self._bits is not None:
