@@ -40,6 +40,7 @@ enum Optimizer { SGD, ADAM, ADAMW };
 struct Param {
   float *weights, *moments[3]; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
   float *gradients, *previous; // of the last update, and the weights before it; null where not asked
+  float *slow;                 // Lookahead's, which are evaluated, (S, rows, cols); null without it
   const float *mask;           // (S, rows, cols), 0 where weights are held; null where none are
   float *const *averages;      // (slots), (S, rows, cols) each
   double decay;
@@ -68,6 +69,8 @@ struct Work {
   Size nesterov, age; // age: updates that Adam has made
   double momentum, dampening, beta1, beta2, eps, temperature;
   double clip;  // the largest norm of a gradient; 0: any
+  double alpha; // of Lookahead the size of a slow step, its updates between two, and those since the last
+  Size period, since;
   const uint8_t *lost;  // (S,): whether a run is no longer updated
   Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
   Param *params;
@@ -303,7 +306,9 @@ struct Own {
   float *weights, *gradients, *moments[3], *turned; // turned: (in, whole(out)), the weights themselves where flipped
   float *mask, *held;                               // held: the weights before an update; null without a mask
   float *average;                                   // of a single slot
+  float *slow;
   Size size() const { return (flipped ? cols : rows) * ld; }
+  const float *evaluated() const { return slow ? slow : weights; }
 };
 
 struct Memory {
@@ -368,10 +373,11 @@ struct Net {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const bool flipped = w.first == DENSE && i == w.weights[0] && p.rows > 1;
-      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr, nullptr, nullptr};
+      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr, nullptr, nullptr, nullptr};
       o.weights = memory.floats(o.size());
       o.gradients = memory.floats(o.size());
       for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
+      if (p.slow) o.slow = memory.floats(o.size());
       if (p.mask) o.mask = memory.floats(o.size()), o.held = memory.floats(o.size());
       if (w.takes && w.slots == 1) o.average = memory.floats(o.size());
       own.push_back(o);
@@ -688,6 +694,17 @@ struct Net {
       for (Size k = 0; !(scale >= 1) && k < o.size(); k += V) store(o.gradients + k, load(o.gradients + k) * (float)scale);
   }
 
+  // Lookahead's slow step (Zhang et al. 2019, algorithm 1) of weights that are not held.
+  void synchronise() {
+    for (const Own &o : own)
+      for (Size k = 0; k < o.size(); k += V) {
+        const Vec slow = load(o.slow + k), fast = load(o.weights + k), next = slow + (float)w.alpha * (fast - slow);
+        const Ints free = o.mask ? load(o.mask + k) > 0.0f : Ints{} - 1;
+        store(o.slow + k, free ? next : slow);
+        store(o.weights + k, free ? next : fast);
+      }
+  }
+
   static void masked(const Own &o, float *x) {
     for (Size k = 0; o.mask && k < o.size(); k += V) store(x + k, load(x + k) * load(o.mask + k));
   }
@@ -697,11 +714,11 @@ struct Net {
       const Param &p = w.params[i];
       const Own &o = own[i];
       if (o.average) {
-        approach(o.average, o.weights, o.size(), take.share);
+        approach(o.average, o.evaluated(), o.size(), take.share);
         continue;
       }
       float *to = p.averages[take.slot] + run * p.rows * p.cols;
-      copy_out(o, take.share < 1 ? flat : to, o.weights, lines);
+      copy_out(o, take.share < 1 ? flat : to, o.evaluated(), lines);
       if (take.share < 1) approach(to, flat, p.rows * p.cols, take.share);
     }
   }
@@ -722,6 +739,7 @@ struct Net {
       copy_in(own[i], own[i].weights, p.weights + at, lines);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_in(own[i], own[i].moments[m], p.moments[m] + at, lines);
+      if (p.slow) copy_in(own[i], own[i].slow, p.slow + at, lines);
       if (p.mask) copy_in(own[i], own[i].mask, p.mask + at, lines);
       if (own[i].average) copy_in(own[i], own[i].average, p.averages[0] + at, lines);
     }
@@ -747,6 +765,7 @@ struct Net {
 
   // Whether an update without a gradient leaves all as it is.
   bool rests() const {
+    if (w.period) return false;
     for (Size i = 0; i < w.count; i++)
       if (w.optimizer != SGD || own[i].moments[0] || w.params[i].decay) return false;
     return true;
@@ -785,11 +804,12 @@ struct Net {
           const Param &p = w.params[i];
           const Size at = run * p.rows * p.cols;
           if (p.gradients) copy_out(own[i], p.gradients + at, own[i].gradients, lines);
-          if (p.previous) copy_out(own[i], p.previous + at, own[i].weights, lines);
+          if (p.previous) copy_out(own[i], p.previous + at, own[i].evaluated(), lines);
         }
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
       if (fresh && w.clip) clip();
       if (fresh) move_free(step, batch.rate);
+      if (fresh && w.period && (w.since + step + 1) % w.period == 0) synchronise();
       if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }
     for (Size i = 0; i < w.count; i++) {
@@ -798,6 +818,7 @@ struct Net {
       copy_out(own[i], p.weights + at, own[i].weights, lines);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_out(own[i], p.moments[m] + at, own[i].moments[m], lines);
+      if (p.slow) copy_out(own[i], p.slow + at, own[i].slow, lines);
       if (own[i].average) copy_out(own[i], p.averages[0] + at, own[i].average, lines);
     }
   }

@@ -30,6 +30,7 @@ class Lookahead(torch.optim.Optimizer):
 
     Attributes:
         slow: Parameter, or buffer of a network -> slow weights or statistics, of the same shape.
+        count: Inner steps made.
     """
 
     def __init__(self, inner: torch.optim.Optimizer, k: int, alpha: float, inner_state: str) -> None:
@@ -41,7 +42,7 @@ class Lookahead(torch.optim.Optimizer):
         }
         self._cached: dict[Tensor, dict[str, Tensor]] = {param: {} for param in self.slow}
         self._buffers: list[Tensor] = []
-        self._count = 0
+        self.count = 0
 
     def follow(self, buffers: Iterable[Tensor]) -> None:
         """Keep slow values of a network's buffers, which begin as the buffers are now."""
@@ -56,8 +57,8 @@ class Lookahead(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make one inner step, and every k-th time the slow one."""
         make_step(self.inner)
-        self._count += 1
-        if self._count % self.k:
+        self.count += 1
+        if self.count % self.k:
             return
         for buffer in self._buffers:
             slow = self.slow[buffer]
@@ -88,13 +89,13 @@ class Lookahead(torch.optim.Optimizer):
         if param not in self.slow:
             return {}
         cached = {f"{_CACHED}{name}": value for name, value in self._cached.get(param, {}).items()}
-        own = {SLOW: self.slow[param], _COUNT: torch.tensor(self._count)}
+        own = {SLOW: self.slow[param], _COUNT: torch.tensor(self.count)}
         return {**self.inner.state.get(param, {}), **cached, **own}
 
     def load_state(self, param: Tensor, state: dict[str, Tensor]) -> None:
         """Take back what `state_of` returned."""
         rest = dict(state)
-        self._count = int(rest.pop(_COUNT))
+        self.count = int(rest.pop(_COUNT))
         self.slow[param].copy_(rest.pop(SLOW))
         cached = {
             name.removeprefix(_CACHED): rest.pop(name) for name in list(rest) if name.startswith(_CACHED)

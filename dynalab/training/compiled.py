@@ -1,7 +1,7 @@
 """Updates in compiled code, a block of steps of one run after another.
 
-Of the networks and losses that `dynalab.networks.compiled` knows, by torch's SGD, Adam and AdamW; where a configuration
-asks for anything else, updates are made as without.
+Of the networks and losses that `dynalab.networks.compiled` knows, by SGD, Adam and AdamW, also in Lookahead; where a
+configuration asks for anything else, updates are made as without.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import radius
 from dynalab.optim.lines import Lines
 from dynalab.optim.updates import lines_of
+from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.loss import Loss
 from dynalab.tasks.parity_data import PADDING, random_bytes
 from dynalab.training.averaging import Averaging, Taking
@@ -42,10 +43,10 @@ def unknown(
     averaging: Averaging | None = None,
 ) -> str | None:
     """Return in words what of a configuration's updates compiled code does not know; None where it can make them."""
-    train, groups = config.train, optimizer.param_groups
+    train, groups, moves = config.train, optimizer.param_groups, _inner(optimizer)
     if (what := passes(config, stack, loss)) is not None:
         return what
-    if type(optimizer) not in OPTIMIZERS or not all(group["fused"] for group in groups):
+    if type(moves) not in OPTIMIZERS or not all(group["fused"] for group in groups):
         return f"it does not know optimizer={config.optimizer.name}"
     if len({(group["lr"], *group.get("betas", ())) for group in groups}) > 1:
         return f"optimizer={config.optimizer.name} has several rates"
@@ -56,10 +57,17 @@ def unknown(
         f"train.modes={train.modes}": train.modes is not None,
         f"average={getattr(config.average, 'name', None)}": averaging is not None and not averaging.is_known,
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
+        f"optimizer.inner_state={getattr(optimizer, 'inner_state', None)}": moves is not optimizer
+        and optimizer.inner_state != "keep",  # type: ignore[attr-defined]
         f"optimizer={config.optimizer.name}": radius(optimizer) > 0,
     }
     found = [word for word, said in asked.items() if said]
     return f"it does not know {found[0]}" if found else None
+
+
+def _inner(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return what moves the weights at every update."""
+    return optimizer.inner if type(optimizer) is Lookahead else optimizer
 
 
 class Compiled(Passes):
@@ -77,14 +85,17 @@ class Compiled(Passes):
         self, made: Path, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer, train: Train
     ) -> None:
         super().__init__(made, stack, loss)
-        self._optimizer, self._params = optimizer, (Param * len(self.trained))()
+        self._optimizer, self._params = _inner(optimizer), (Param * len(self.trained))()
+        self._lookahead = optimizer if isinstance(optimizer, Lookahead) else None
         group, work = optimizer.param_groups[0], self.work
         self._rate: float = group["lr"]
-        work.params, work.optimizer = self._params, OPTIMIZERS.index(type(optimizer))
+        work.params, work.optimizer = self._params, OPTIMIZERS.index(type(self._optimizer))
         work.beta1, work.beta2 = group.get("betas", (0.0, 0.0))
         for key in ("nesterov", "momentum", "dampening", "eps"):
             setattr(work, key, group.get(key, 0))
         work.clip = train.clip or 0
+        if self._lookahead is not None:
+            work.alpha, work.period = self._lookahead.alpha, self._lookahead.k
 
     def make(
         self,
@@ -119,6 +130,8 @@ class Compiled(Passes):
             for i, moment in enumerate(lines.moments):
                 own.moments[i] = moment.data_ptr()
             own.rows, own.cols = shape(param)
+            if self._lookahead is not None:
+                own.slow = self._lookahead.slow[param].data_ptr()
             own.mask = None
             if name in masks:
                 alive.append(masks[name].to(torch.float32).expand_as(param).contiguous())
@@ -128,6 +141,7 @@ class Compiled(Passes):
             )
         steps = [self._optimizer.state[param].get("step") for param in self.trained.values()]
         work.age = 0 if steps[0] is None else int(steps[0].item())
+        work.since = 0 if self._lookahead is None else self._lookahead.count
         work.steps, work.losses = len(factors), losses.data_ptr()
         mask = None if lost is None else lost.to(torch.uint8)
         work.lost = None if mask is None else mask.data_ptr()
@@ -141,7 +155,11 @@ class Compiled(Passes):
             lines.first = False
             if step is not None:
                 step += len(factors)
-        torch.autograd.graph.increment_version([lines.param for lines in held])
+        written = [lines.param for lines in held]
+        if self._lookahead is not None:
+            self._lookahead.count += len(factors)
+            written += [self._lookahead.slow[param] for param in self.trained.values()]
+        torch.autograd.graph.increment_version(written)
         return losses, kept
 
     def _take(self, takings: Sequence[Taking]) -> np.ndarray:
