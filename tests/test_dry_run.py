@@ -39,8 +39,6 @@ def build(config):
             ["task=parity", "train.batch_size=full", "model.hidden=[4]"],
             "train.batch_size=full: with task.samples",
         ),
-        ([*TINY, "train.sphere=true"], "train.sphere=true: needs a network"),
-        (["task=regression", "probes=[numerics]"], "the probe numerics needs a classification"),
         ([*TINY, "probes=[weights,gradients,curvature]", "train.accumulate=2", "train.batch_size=4"], None),
     ],
 )
@@ -61,11 +59,46 @@ def test_a_rehearsal_refuses_what_training_refuses(words, said, one_thread, tmp_
     assert str(caught.value) in str(trained.value)
 
 
-def test_what_the_configuration_alone_refuses_needs_no_worker(outputs, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["task=regression", "probes=[numerics]"], "the probe numerics needs a classification"),
+        (["task=parity", "probes=[fourier]"], "the probe fourier needs task=grokking"),
+        (["task=grokking", "probes=[regions]"], "the probe regions needs inputs that are numbers"),
+        (["task=mlm", "probes=[regions]"], "the probe regions needs inputs that are numbers"),
+        (
+            ["task=digits", "model=si_mlp,mlp", "probes=[scale_invariant]"],
+            "that of model=mlp names none; legal: model=si_mlp or si_convnet (in the combination model=mlp)",
+        ),
+        ([*TINY, "train.sphere=true"], "train.sphere=true: needs a network that names its scale-invariant"),
+        (
+            [*TINY, "optimizer=lookahead", "train.modes=2"],
+            "train.modes=2: replaces the weights that are trained",
+        ),
+    ],
+)
+def test_what_the_configuration_alone_refuses_needs_no_worker(words, said, outputs, monkeypatch, capsys):
     monkeypatch.setattr(local.Launcher, "_start", None)
-    with pytest.raises(DynalabError, match="the probe numerics needs a classification"):
-        train(["task=regression", "probes=[numerics]", "train.steps=2"], outputs=outputs)
+    assert run(["train", *words, "train.steps=2"]) == 2
+    line = capsys.readouterr().err
+    assert said in line and len(line.splitlines()) == 1
     assert not [*outputs.rglob("run.json")]
+
+
+def test_what_has_scale_invariant_weights_is_not_refused(tmp_path, monkeypatch):
+    held = ["train.sphere=true", "probes=[scale_invariant]"]
+    for words in (["task=digits", "model=si_mlp"], ["task=cifar", "model=si_convnet"]):
+        assert read_command([*words, *held]).requests
+    # A plug-in's network is asked itself.
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "own.py").write_text(
+        "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Config:\n    name: str = 'own'\n\n\n"
+        "def build(config, spec):\n    return None\n"
+    )
+    (folder / "own.yaml").write_text("name: own\n")
+    monkeypatch.setenv("DYNALAB_PATH", str(tmp_path))
+    assert read_command(["task=digits", "model=own", *held]).requests
 
 
 def test_the_command_says_it_of_each_ensemble_and_writes_nothing(outputs, tmp_path, capsys):

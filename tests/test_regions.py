@@ -296,6 +296,10 @@ def test_what_has_no_regions_is_refused_in_a_line(words, said, tmp_path, here):
     (ensemble,) = train([*short, "probes=[gradients]"], outputs=tmp_path)
     with pytest.raises(NothingMatched, match=r"symbols|no nonlinear units"):
         analyze("regions", load(ensemble.id, outputs=tmp_path))
+    if "task=grokking" in words:
+        # More rows, which would be trained for in vain, are not asked for.
+        with pytest.raises(NothingMatched, match="its inputs are symbols"):
+            analyze("regions", load(ensemble.id, outputs=tmp_path), steps=4)
 
 
 def phases(values, change=0.2):

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
+from dynalab.config.combined import check_combined, of_task
 from dynalab.config.compose import CHOSEN, Composer
 from dynalab.config.ensemble import EnsembleConfig, RunSpec, from_tree, runs_of
 from dynalab.config.overrides import Override, cells, parse
 from dynalab.config.places import outputs_root
-from dynalab.config.schema import LAUNCHERS, ON_ERROR, STREAMS, Checkpoint, Compute, Slurm, require
+from dynalab.config.schema import LAUNCHERS, ON_ERROR, STREAMS, Checkpoint, Compute, Slurm
 from dynalab.config.seeds import parse_seeds
 from dynalab.config.suggest import did_you_mean, listing
 from dynalab.config.tree import parts_of, value_at
@@ -105,7 +106,7 @@ def read_command(words: Sequence[str | Override], *, outputs: str | Path | None 
             _check_sections(tree)
             for streams, held in _stream_cells(tree, seeds):
                 config = from_tree({**tree, "seed_streams": streams}, folders, known)
-                request = _request(config, seeds_of("seed", tree, seeds), [*cell, *held], usual)
+                request = _request(config, seeds_of("seed", tree, seeds), [*cell, *held], usual, folders)
                 requests.setdefault(request.config.id, request)
             settings = settings or settings_of(tree, outputs, folders)
         except ConfigError as error:
@@ -167,11 +168,11 @@ def _request(
     seeds: Sequence[int],
     cell: Sequence[Override],
     usual: Callable[[str], Mapping[str, Any]],
+    folders: Sequence[Path],
 ) -> Request:
     steps = length_of(config, {item.key for item in cell})
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
-    _check_batches(config, steps)
-    check_average(config, steps)
+    check_combined(config, steps, folders)
     slug = _slug(config, cell, usual(str(config.task.name)))
     return Request(config, runs_of(config, seeds), steps, [item.written for item in cell], slug)
 
@@ -183,43 +184,11 @@ def length_of(config: EnsembleConfig, typed_keys: set[str]) -> int:
         raise ConfigError(f"train.epochs={train.epochs}: give only one of train.steps and train.epochs")
     if train.epochs is None or "train.steps" in typed_keys:
         return train.steps if train.steps is not None else DEFAULT_STEPS
-    size = _of_task(config, "train_size")
+    size = of_task(config, "train_size")
     if size is None:
         raise ConfigError(f"train.epochs={train.epochs}: this task has no epochs; use train.steps")
     batches = 1 if train.batch_size == "full" else -(-size // int(train.batch_size))
     return round(train.epochs * batches / train.accumulate)
-
-
-def _of_task(config: EnsembleConfig, name: str) -> Any:
-    """Return what a method of the task's configuration says; None of a task without it."""
-    method = getattr(config.task, name, None)
-    return method() if method else None
-
-
-def _check_batches(config: EnsembleConfig, steps: int) -> None:
-    """Refuse batches that are too small for the model's batch statistics, if training comes to them."""
-    least_of = getattr(config.model, "least_batch", None)
-    if least_of is None:
-        return
-    size, given = _of_task(config, "train_size"), config.train.batch_size
-    usual = size if given == "full" or (size is not None and int(given) >= size) else int(given)
-    if usual is None:
-        return
-    batches = -(-(size or usual) // usual)
-    last = (size or usual) - (batches - 1) * usual if steps * config.train.accumulate >= batches else usual
-    if steps and min(usual, last) < least_of(_of_task(config, "image_shape")):
-        where = "batches" if last == usual else f"{size} training examples leave a last batch"
-        raise ConfigError(
-            f"train.batch_size={given}: {where} of 1 example, which has no batch statistics for "
-            f"model={config.model.name}; choose a size that leaves none, or another norm"
-        )
-
-
-def check_average(config: EnsembleConfig, steps: int) -> None:
-    """Refuse an average that begins after the last step."""
-    if config.average is not None:
-        begin = config.average.from_
-        require(begin <= steps, "average.from", begin, f"a step of the training, which has {steps:,}")
 
 
 def settings_of(tree: Mapping[str, Any], outputs: str | Path | None, folders: tuple[Path, ...]) -> Settings:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.config import registry
-from dynalab.config.command import Settings, check_average, length_of, readable, seeds_of, settings_of
+from dynalab.config.combined import check_combined
+from dynalab.config.command import Settings, length_of, readable, seeds_of, settings_of
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, from_stored, from_tree
 from dynalab.config.overrides import Override, cells, parse
@@ -209,7 +210,7 @@ def _variant(
         raise ConfigError(
             f"train.steps={steps}: a fork at step {origin.step:,} needs more; steps are counted from the parent's start"
         )
-    check_average(config, steps)
+    check_combined(config, steps, composer.folders)
     config = replace(config, train=replace(config.train, steps=steps, epochs=None))
     held = [Override.of(f"seed_streams.{name}", value) for name, value in streams.items()]
     words = [f"parent={origin.ref}", *map(str, [*changes, *held])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.config.keys import Section, key
 from dynalab.models.nets.checks import require_image
@@ -19,6 +19,9 @@ TITLE = "scale-invariant ConvNet {width}"
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):
     """Configuration of the scale-invariant ConvNet."""
+
+    # Its network names such weights.
+    scale_invariant: ClassVar[bool] = True
 
     name: str = "si_convnet"
     width: int = key(

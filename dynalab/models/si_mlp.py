@@ -6,7 +6,7 @@ Lobacheva et al. 2021 (arXiv 2106.15739) and Kodryan et al. 2022 (arXiv 2209.036
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.config.keys import Section, key
 from dynalab.models.nets.checks import require_vectors
@@ -22,6 +22,9 @@ TITLE = "scale-invariant MLP {width}"
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="model"):
     """Configuration of the scale-invariant MLP."""
+
+    # Its network names such weights.
+    scale_invariant: ClassVar[bool] = True
 
     name: str = "si_mlp"
     width: int = key(64, "units of a layer", least=1)

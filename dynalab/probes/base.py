@@ -1,9 +1,10 @@
 """What a probe is: a function from the state of S runs to named values of shape (S,).
 
 A probe module holds a configuration dataclass `Config` (with `every` and `at`) and `build(config, network) -> Probe`,
-and says in `COLUMNS` what each column is. Importing it imports no torch. The columns that the first measurement names
-are the columns of the series, so a probe always returns the same names; what does not exist yet (an update, in row 0)
-is NaN.
+and says in `COLUMNS` what each column is; it may have `check_ensemble(ensemble)`, which raises `ConfigError` where the
+configuration alone says that there is nothing to measure. Importing it imports no torch. The columns that the first
+measurement names are the columns of the series, so a probe always returns the same names; what does not exist yet (an
+update, in row 0) is NaN.
 """
 
 from __future__ import annotations

@@ -100,6 +100,11 @@ def places_of(task: Any) -> Cyclic:
     return found
 
 
+def check_ensemble(ensemble: EnsembleConfig) -> None:
+    """Refuse a task that is no addition on a circle."""
+    places_of(ensemble.task)
+
+
 def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     """Return the steps between rows at which they cost about a twentieth of training."""
     places = places_of(ensemble.task)

@@ -190,10 +190,9 @@ def loss_of(task: Any) -> str:
     return str(loss)
 
 
-def default_every(config: Config, ensemble: EnsembleConfig) -> int:
-    """Return the distance of the evaluation's rows; a task that does not fit is refused before a worker begins."""
+def check_ensemble(ensemble: EnsembleConfig) -> None:
+    """Refuse a task that is no classification."""
     loss_of(ensemble.task)
-    return ensemble.eval.every
 
 
 def build(config: Config, network: nn.Module) -> Numerics:

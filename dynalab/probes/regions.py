@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from dynalab.config.combined import is_own
 from dynalab.config.keys import key
 from dynalab.core.columns import Column, Columns
 from dynalab.core.devices import to_device
@@ -48,6 +49,10 @@ SETS = ("train", "test", "random")
 METHODS = ("linearised", "vertices")
 DIRECTIONS, RADII = 25, (0.05, 0.005)
 RADII_LEGAL = "a list of numbers above 0, at least one"
+OF_NUMBERS = (
+    "probes: the probe regions needs inputs that are numbers, and this task's are symbols; leave it out with "
+    "probes=[weights,gradients]"
+)
 # The draw of the random points, the same for all runs but for the ends.
 _DRAW = 0x72616E64
 
@@ -85,6 +90,12 @@ class Config(Cadence):
         """Passes over an example that a point of each set takes."""
         own = self.directions + 1 if self.method == "linearised" else 2 * self.directions * len(self.radii)
         return len(SETS) * own
+
+
+def check_ensemble(ensemble: EnsembleConfig) -> None:
+    """Refuse a task of symbols."""
+    if is_own(ensemble.task) and getattr(ensemble.task, "symbols", False):
+        raise ConfigError(OF_NUMBERS)
 
 
 def default_every(config: Config, ensemble: EnsembleConfig) -> int:
@@ -218,10 +229,7 @@ class Regions:
         most = self.config.points or points_for(self.config.passes, setting)
         train, test = (_first(setting.data.eval_batches(split), most) for split in ("train", "test"))
         if not train.is_floating_point():
-            raise ConfigError(
-                "probes: the probe regions needs inputs that are numbers, and this task's are symbols; leave it out "
-                "with probes=[weights,gradients]"
-            )
+            raise ConfigError(OF_NUMBERS)
         self._setting = setting
         self.points = torch.stack([points_of(*own) for own in zip(train, test, strict=True)])
         state = {**setting.params, **setting.buffers()}

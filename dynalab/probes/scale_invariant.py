@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynalab.config.combined import require_scale_invariant
 from dynalab.core.columns import Column, Columns
 from dynalab.core.errors import ConfigError
 from dynalab.probes.base import Cadence
@@ -17,6 +18,7 @@ from dynalab.probes.gradients import norm
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dynalab.config.ensemble import EnsembleConfig
     from dynalab.core.state import ProbeState
 
 
@@ -55,6 +57,11 @@ class ScaleInvariant:
             gradients = [state.gradients[name] for name in self.names if name in state.gradients]
             effective = before * norm(gradients) if gradients else torch.zeros_like(rho)
         return dict(zip(COLUMNS, (rho, effective), strict=True))
+
+
+def check_ensemble(ensemble: EnsembleConfig) -> None:
+    """Refuse a model without such weights."""
+    require_scale_invariant(ensemble.model, "probes: the probe scale_invariant")
 
 
 def build(config: Config, network: nn.Module) -> ScaleInvariant:

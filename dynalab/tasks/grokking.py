@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dynalab.config.keys import Section, alternatives, key
 from dynalab.core.batch import Batch, InputSpec
@@ -39,6 +39,9 @@ TITLE = "Modular arithmetic ({operation} mod {modulus}), {train_fraction:share} 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section, of="task"):
     """Configuration of `task=grokking`; a formula is replaced by its name."""
+
+    # Its inputs are symbols, no numbers.
+    symbols: ClassVar[bool] = True
 
     name: str = "grokking"
     operation: str = key(

@@ -54,6 +54,9 @@ class Config(Section, of="task"):
     # Fields that enter the identity by `fingerprint`, not by their value: a corpus is its text, not its path.
     by_content: ClassVar[tuple[str, ...]] = ("corpus",)
 
+    # Its inputs are symbols, no numbers.
+    symbols: ClassVar[bool] = True
+
     name: str = "mlm"
     corpus: Any = key(
         None,

@@ -46,7 +46,7 @@ from dynalab.analysis.regions.findings import (
     Time,
     summarised,
 )
-from dynalab.analysis.regions.measure import Rows, of_probe, of_weights, source_of, too_few
+from dynalab.analysis.regions.measure import Rows, of_probe, of_weights, refuse_symbols, source_of, too_few
 from dynalab.analysis.regions.phases import COUNTED, FEWEST, phases_of
 from dynalab.analysis.regions.summary import show
 from dynalab.analysis.sources import record_of
@@ -116,6 +116,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         NothingMatched: No run has enough rows, inputs are symbols, or the network has no nonlinear units.
         ConfigError: There is no such layer.
     """
+    for run in (run for group in groups for run in group.runs):
+        refuse_symbols(run)
     if all(too_few(run, source_of(group, config.source)) for group in groups for run in group.runs):
         raise _nothing(groups[0], config)
     judged = [item for group in groups for item in _of_group(group, config)]

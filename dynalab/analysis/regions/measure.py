@@ -63,11 +63,24 @@ def too_few(run: Run, source: str) -> str:
     return f"{had} {count(rows, 'step')}, and phases take {FEWEST}"
 
 
+def refuse_symbols(run: Run) -> None:
+    """Refuse a run whose inputs are symbols: more rows of it would not help.
+
+    Raises:
+        NothingMatched: They are.
+    """
+    if run.learner is not None and run.spec.kind in ("pairs", "tokens"):
+        raise NothingMatched(
+            f"{run.id}: its inputs are symbols, and local complexity is of networks on numbers, as those of "
+            "task=digits, mnist, cifar, parity and regression"
+        )
+
+
 def of_weights(run: Run, around: Neighbourhoods, points: int, most: int) -> Rows:
     """Count around points of a run with the weights that were kept, of `most` steps at most.
 
     Raises:
-        NothingMatched: Its inputs are symbols, or its network has no nonlinear units.
+        NothingMatched: Its network has no nonlinear units.
     """
     import torch
 
@@ -75,11 +88,6 @@ def of_weights(run: Run, around: Neighbourhoods, points: int, most: int) -> Rows
     from dynalab.networks.settings import as_trained
 
     train, test = (torch.from_numpy(run.examples(split, points)[0]) for split in ("train", "test"))
-    if not train.is_floating_point():
-        raise NothingMatched(
-            f"{run.id}: its inputs are symbols, and local complexity is of networks on numbers, as those of "
-            "task=digits, mnist, cifar, parity and regression"
-        )
     around_points = probe.points_of(train, test)
     steps = [run.weights.grid[place] for place in choose(len(run.weights.grid), most)]
     network = run.network(steps[0])
