@@ -97,11 +97,6 @@ static inline uint64_t following(const uint8_t *bits, Size place) { // 57 bits a
 #endif
   return word << place % 8;
 }
-static inline float sum(Vec v) {
-  float total = 0;
-  for (int i = 0; i < V; i++) total += v[i];
-  return total;
-}
 
 // C (M, N) = start + A B, A (M, K) by any strides, B (K, N); start: rows `lds` apart, null for 0.
 template <int M, int N>
@@ -162,6 +157,16 @@ template <int H> static inline void exchange(Vec *square) {
     }
   if constexpr (2 * H < V) exchange<2 * H>(square);
 }
+#else
+template <int H> static inline void exchange(Vec *square) {
+  for (int i = 0; i < V; i++)
+    for (int k = 0; k < i; k++) {
+      const float kept = square[i][k];
+      square[i][k] = square[k][i];
+      square[k][i] = kept;
+    }
+}
+#endif
 
 // The sums of V vectors.
 static inline Vec sums(Vec *square) {
@@ -169,6 +174,14 @@ static inline Vec sums(Vec *square) {
   Vec total = square[0];
   UNROLL for (int i = 1; i < V; i++) total += square[i];
   return total;
+}
+
+// The largest of V vectors each.
+static inline Vec maxima(Vec *square) {
+  exchange<1>(square);
+  Vec most = square[0];
+  UNROLL for (int i = 1; i < V; i++) most = square[i] > most ? square[i] : most;
+  return most;
 }
 
 // A square of V rows at a time: a fifth of the time of one entry after the other. Zero behind the last row.
@@ -181,18 +194,6 @@ static void transposed(const float *from, Size rows, Size cols, Size ld, float *
       for (int i = 0; i < V && c + i < cols; i++) store(to + (c + i) * ldt + r, square[i]);
     }
 }
-#else
-static inline Vec sums(Vec *square) {
-  Vec total;
-  for (int i = 0; i < V; i++) total[i] = sum(square[i]);
-  return total;
-}
-
-static void transposed(const float *from, Size rows, Size cols, Size ld, float *to, Size ldt) {
-  for (Size r = 0; r < whole(rows); r++)
-    for (Size c = 0; c < cols; c++) to[c * ldt + r] = r < rows ? from[r * ld + c] : 0.0f;
-}
-#endif
 
 // e^x to about 1e-7 (Cephes' expf); NaN stays.
 static inline Vec exponential(Vec x) {
@@ -238,36 +239,55 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
   double total = 0;
   if (w.loss == CROSS_ENTROPY) {
     const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
-    for (Size r = 0; r < rows; r++, out += ld) {
-      const Size label = within(labels[r * batch.target_row], classes);
-      if (heat != 1)
-        for (Size c = 0; c < ld; c += V) store(out + c, load(out + c) * heat);
-      for (Size c = classes; c < ld; c++) out[c] = -INFINITY;
-      Vec largest = load(out);
-      for (Size c = V; c < ld; c += V) largest = load(out + c) > largest ? load(out + c) : largest;
-      float most = largest[0];
-      for (int i = 1; i < V; i++) most = largest[i] > most ? largest[i] : most;
-      const float chosen = out[label] - most;
+    Ints places;
+    for (int i = 0; i < V; i++) places[i] = i;
+    // Of V rows at a time, for what is found across a vector takes as long for all of them as for one.
+    for (Size first_row = 0; first_row < rows; first_row += V, out += V * ld) {
+      const int several = rows - first_row < V ? (int)(rows - first_row) : V;
+      Vec square[V]{}, earlier[V]{};
+      float most[V], chosen[V], all[V];
+      for (int r = 0; r < several; r++) {
+        float *row = out + r * ld;
+        if (heat != 1)
+          for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * heat);
+        for (Size c = classes; c < ld; c++) row[c] = -INFINITY;
+        square[r] = load(row);
+        for (Size c = V; c < ld; c += V) square[r] = load(row + c) > square[r] ? load(row + c) : square[r];
+      }
+      store(most, maxima(square));
+      for (int r = 0; r < several; r++) {
+        float *row = out + r * ld;
+        const Size label = within(labels[(first_row + r) * batch.target_row], classes);
+        chosen[r] = row[label] - most[r];
+        for (Size c = 0; !TRAINS && c < label; c += V)
+          earlier[r] += load(row + c) == most[r] && places < (int32_t)(label - c) ? Vec{} + 1.0f : Vec{};
+        Vec total{};
+        for (Size c = 0; c < ld; c += V) {
+          Vec e = exponential(load(row + c) - most[r]);
+          if (TRAINS) store(row + c, e);
+          total += e;
+        }
+        square[r] = total;
+      }
+      store(all, sums(square));
       if (!TRAINS) {
         // The first of those that are largest counts.
-        bool largest_first = chosen == 0;
-        for (Size c = 0; largest_first && c < label; c++) largest_first = out[c] != most;
-        count += largest_first;
-        if (right) right[r] = largest_first;
+        const Vec before = sums(earlier);
+        for (int r = 0; r < several; r++) {
+          const bool largest_first = chosen[r] == 0 && before[r] == 0;
+          count += largest_first;
+          if (right) right[first_row + r] = largest_first;
+        }
       }
-      Vec sums{};
-      for (Size c = 0; c < ld; c += V) {
-        Vec e = exponential(load(out + c) - most);
-        if (TRAINS) store(out + c, e);
-        sums += e;
+      for (int r = 0; r < several; r++) {
+        total += std::log(all[r]) - chosen[r];
+        if (!TRAINS) continue;
+        float *row = out + r * ld;
+        const float scale = share * heat / all[r];
+        for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * scale);
+        for (Size c = classes; c < ld; c++) row[c] = 0;
+        row[labels[(first_row + r) * batch.target_row]] -= share * heat;
       }
-      const float all = sum(sums);
-      total += std::log(all) - chosen;
-      if (!TRAINS) continue;
-      const float scale = share * heat / all;
-      for (Size c = 0; c < ld; c += V) store(out + c, load(out + c) * scale);
-      for (Size c = classes; c < ld; c++) out[c] = 0;
-      out[label] -= share * heat;
     }
     return total;
   }
