@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from dynalab.config.compiling import compiler
+from dynalab.core.state import ProbeState
+from dynalab.models.base import Matrix
+from dynalab.models.describe import WeightSelection
 from dynalab.probes import spectra
+from dynalab.probes.weights import WeightStatistics
 
 pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="no C++ compiler"),
@@ -75,18 +79,63 @@ def test_only_the_lower_triangle_counts():
     assert torch.equal(spectra.spectra([product.tril()], 0), spectra.spectra([product], 0))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 7), (5, 33), (33, 5), (59, 128), (128, 59), (50, 49)])
-def test_products_are_those_of_torch(shape, monkeypatch):
-    weights = torch.randn(3, 2, *shape, generator=torch.Generator().manual_seed(0))
-    ours = spectra.grams(weights)
-    # Not in one piece.
-    turned = spectra.grams(weights.mT.contiguous().mT)
+def statistics_of(weights: list[torch.Tensor], biases: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    named = {f"w{i}": it for i, it in enumerate(weights)} | {f"b{i}": it for i, it in enumerate(biases)}
+    chosen = WeightSelection(
+        tuple(Matrix(n) for n in named if n[0] == "w"), tuple(n for n in named if n[0] == "b"), None
+    )
+    return WeightStatistics(chosen).measure(ProbeState(0, named))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1, 1)],
+        [(1, 9), (9, 1)],
+        [(7, 7), (5, 33)],
+        [(33, 5)] * 4,
+        [(59, 128), (128, 59)],
+        [(50, 49), (3, 50)],
+    ],
+)
+def test_statistics_are_those_of_torch(shapes, monkeypatch):
+    """Medians and sums of one matrix to the bit or nearly, whatever is beside, also of what is not in one piece."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(3, *shape, generator=generator) for shape in shapes]
+    # Zeros of both signs, and equal entries.
+    weights[0][1, :, ::2] = -0.0
+    biases = [torch.randn(3, shape[0], generator=generator) for shape in shapes[1:]]
+    ours = statistics_of(weights, biases)
+    turned = statistics_of([it.mT.contiguous().mT for it in weights], biases)
+    alone = statistics_of([it[1:2] for it in weights], [it[1:2] for it in biases])
     without_code(monkeypatch)
-    theirs = spectra.grams(weights)
-    for several in zip(ours, theirs, turned, strict=True):
-        own, other, again = (it.tril() if it.dim() == 4 else it for it in several)
-        torch.testing.assert_close(own, other, rtol=1e-13, atol=1e-12)
-        assert torch.equal(own, again)
+    theirs = statistics_of(weights, biases)
+    assert [*ours] == [*theirs]
+    for name, own in ours.items():
+        torch.testing.assert_close(own, theirs[name], rtol=1e-9, atol=1e-12, equal_nan=True, msg=name)
+        assert torch.equal(own.nan_to_num(7), turned[name].nan_to_num(7))
+        assert torch.equal(own[1:2].nan_to_num(7), alone[name].nan_to_num(7))
+    for name in {"median_w", "median_b"} & {*ours}:
+        assert torch.equal(ours[name], theirs[name]) and not ours[name][ours[name] == 0].signbit().any()
+
+
+@pytest.mark.parametrize("count", [511, 512, 513, 1030, 20_000])
+@pytest.mark.parametrize("kind", ["normal", "equal", "steps", "ascending", "heavy", "periodic"])
+def test_medians_are_entries(kind, count):
+    """Of many, where they are found between two of a sample, and where that fails."""
+    rng, places = np.random.default_rng(0), np.arange(count)
+    x = rng.normal(size=count)
+    # The last: where each sampled entry is far from the median.
+    others = {
+        "equal": np.ones(count),
+        "steps": rng.integers(0, 3, count),
+        "ascending": places,
+        "heavy": rng.standard_cauchy(count),
+        "periodic": np.where(np.isin(places, np.arange(64) * count // 64 + count // 128), 1e9, x),
+    }
+    x = others.get(kind, x).astype(np.float32)
+    found = statistics_of([torch.from_numpy(x)[None, None]], [])["median_w"].item()
+    assert found == np.sort(x)[(count - 1) // 2]
 
 
 @pytest.mark.parametrize("count", [1, 15, 32, 1000])
@@ -97,8 +146,7 @@ def test_sums_are_those_of_torch(count, monkeypatch):
     before = {name: it * (1 + 1e-6) for name, it in tensors.items()}
 
     def found() -> list[torch.Tensor]:
-        own = [*spectra.squares(tensors).values(), *spectra.squares(tensors, before).values()]
-        return [*own, *spectra.moments([first, second])]
+        return [*spectra.squares(tensors).values(), *spectra.squares(tensors, before).values()]
 
     ours = found()
     without_code(monkeypatch)
@@ -107,11 +155,13 @@ def test_sums_are_those_of_torch(count, monkeypatch):
 
 
 def test_what_is_not_finite_is_nobody_elses():
-    bad = torch.randn(3, 70, generator=torch.Generator().manual_seed(0))
-    whole = spectra.moments([bad])
-    bad[1, 40] = torch.inf
-    for own, before in zip(spectra.moments([bad]), whole, strict=True):
-        assert torch.equal(own[[0, 2]], before[[0, 2]]) and not own[1].isfinite()
+    bad, bias = torch.randn(3, 7, 10, generator=torch.Generator().manual_seed(0)), torch.ones(3, 2)
+    whole = statistics_of([bad], [bias])
+    for broken, place in ((bad, (1, 4, 0)), (bias, (1, 0))):
+        kept, broken[place] = broken[place].item(), torch.inf
+        for name, own in statistics_of([bad], [bias]).items():
+            assert torch.equal(own[[0, 2]], whole[name][[0, 2]]) and own[1].isnan()
+        broken[place] = kept
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

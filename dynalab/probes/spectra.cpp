@@ -261,59 +261,51 @@ template <class F> void each(const Part *parts, Size count, Size run, F of) {
   for (Size i = 0; i < count; i++) of(parts[i].at + run * parts[i].count, parts[i].count);
 }
 
-} // namespace
+// A matrix of a run, of which a product with itself is wanted, or is there.
+struct One {
+  Size n;
+  const double *product;
+  const float *weights;
+  Size rows, cols;
+  double *to; // of what is found, the numbers are `every` apart
+  Size every;
+};
 
-// Of weights (S, m, n): the lower triangles of W W^T where m < n, else of W^T W, (S, l, l), and the sums of sizes and of the
-// diagonal, (S,) each. Returns 1 where there is no memory.
-extern "C" int grams(const float *weights, Size runs, Size m, Size n, double *gram, double *l1, double *trace) try {
-  const Size l = m < n ? m : n, K = m < n ? n : m, ld = (l + NR * V + MR) / V * V + V;
-  Memory room(K * ld);
-  double *X = room.numbers();
-  for (Size run = 0; run < runs; run++, weights += m * n) {
-    double diagonal = 0;
-    for (Size i = 0; i < l; i++) diagonal += weights[i * n + i];
-    trace[run] = diagonal;
-    Vec sizes[4]{};
-    Size k = 0;
-    double rest = 0;
-    for (; k + 4 * V <= m * n; k += 4 * V)
-      UNROLL for (int i = 0; i < 4; i++) sizes[i] += size(load(weights + k + i * V));
-    for (; k < m * n; k++) rest += std::fabs(weights[k]);
-    l1[run] = sum(sizes[0] + sizes[1] + (sizes[2] + sizes[3])) + rest;
-    if (m < n) {
-      for (Size some = 0; some < m; some += V)
-        for (Size j = 0; j < n; j++)
-          for (Size i = some; i < m && i < some + V; i++) X[j * ld + i] = weights[i * n + j];
-    } else
-      for (Size i = 0; i < m; i++)
-        for (Size j = 0; j < n; j++) X[i * ld + j] = weights[i * n + j];
-    products(X, K, l, ld, gram + run * l * l);
-  }
-  return 0;
-} catch (const std::bad_alloc &) {
-  return 1;
+// Makes the smaller of W W^T and W^T W, its lower triangle, and finds the sums of sizes, of squares and of the diagonal.
+// There is room for X (max(rows, cols), ld).
+constexpr Size room_of(Size l) { return (l + NR * V + MR) / V * V + V; }
+void gram(const One &one, double *X, double *to, double *sums_of) {
+  const float *W = one.weights;
+  const Size m = one.rows, n = one.cols, l = one.n, ld = room_of(l);
+  Vec sizes[4]{};
+  Size k = 0;
+  double rest = 0, squares = 0, diagonal = 0;
+  for (; k + 4 * V <= m * n; k += 4 * V)
+    UNROLL for (int i = 0; i < 4; i++) sizes[i] += size(load(W + k + i * V));
+  for (; k < m * n; k++) rest += std::fabs(W[k]);
+  if (m < n) {
+    for (Size some = 0; some < m; some += V)
+      for (Size j = 0; j < n; j++)
+        for (Size i = some; i < m && i < some + V; i++) X[j * ld + i] = W[i * n + j];
+  } else
+    for (Size i = 0; i < m; i++)
+      for (Size j = 0; j < n; j++) X[i * ld + j] = W[i * n + j];
+  products(X, m < n ? n : m, l, ld, to);
+  for (Size i = 0; i < l; i++) squares += to[i * l + i], diagonal += W[i * n + i];
+  sums_of[0] = sum(sizes[0] + sizes[1] + (sizes[2] + sizes[3])) + rest, sums_of[1] = squares, sums_of[2] = diagonal;
 }
 
-// Of positive matrices of some kinds, (counts[i], sizes[i], sizes[i]) each, of which the lower triangle is read: the
-// largest, the mean and the variance of the roots of their eigenvalues, (3, counts[i]) each; roots below `least` count
-// as 0. Returns 1 where there is no memory, 2 where eigenvalues were not found.
-extern "C" int spectra(const double *const *matrices, const Size *counts, const Size *sizes, Size kinds, double least,
-                       double *const *to) try {
-  struct One {
-    Size n;
-    const double *from;
-    double *to;
-    Size every;
-  };
-  std::vector<One> all;
-  for (Size kind = 0; kind < kinds; kind++)
-    for (Size i = 0; i < counts[kind]; i++)
-      all.push_back({sizes[kind], matrices[kind] + i * sizes[kind] * sizes[kind], to[kind] + i, counts[kind]});
+// Of every matrix the largest, the mean and the variance of the roots of the eigenvalues of its product, those below
+// `least` counted as 0; and before them, where the product is made here, what `gram` finds. Returns as `spectra`.
+int decompose(std::vector<One> &all, double least) {
   // Those of a size together: a step of as many lanes takes as long as that of the largest.
   std::stable_sort(all.begin(), all.end(), [](const One &a, const One &b) { return a.n > b.n; });
   if (all.empty()) return 0;
   const Size most = all[0].n, ld = whole(most) + V;
-  Memory room(whole(most) * ld + 4 * ld), bands(2 * most * LANES);
+  Size entries = 0;
+  for (const One &one : all)
+    if (!one.product) entries = std::max(entries, std::max(one.rows, one.cols) * room_of(one.n));
+  Memory room(whole(most) * ld + 4 * ld), bands(2 * most * LANES), turned(entries), made(entries ? most * most : 0);
   double *A = room.numbers(), *d = bands.numbers(), *e = d + most * LANES;
   for (size_t first = 0; first < all.size(); first += LANES) {
     const int several = (int)std::min<size_t>(LANES, all.size() - first);
@@ -322,12 +314,19 @@ extern "C" int spectra(const double *const *matrices, const Size *counts, const 
     std::memset(d, 0, 2 * most * LANES * sizeof(double));
     for (int lane = 0; lane < several; lane++) {
       const One &one = all[first + lane];
+      const double *product = one.product;
+      if (!product) {
+        double found[3];
+        gram(one, turned.numbers(), made.numbers(), found);
+        for (int i = 0; i < 3; i++) one.to[(3 + i) * one.every] = found[i];
+        product = made.numbers();
+      }
       double &scale = scales[lane];
-      for (Size i = 0; i < one.n; i++) scale = std::max(scale, std::fabs(one.from[i * one.n + i]));
+      for (Size i = 0; i < one.n; i++) scale = std::max(scale, std::fabs(product[i * one.n + i]));
       if (scale == 0) continue;
       std::memset(A, 0, whole(one.n) * ld * sizeof(double));
       for (Size i = 0; i < one.n; i++)
-        for (Size j = 0; j <= i; j++) A[i * ld + j] = one.from[i * one.n + j] / scale;
+        for (Size j = 0; j <= i; j++) A[i * ld + j] = product[i * one.n + j] / scale;
       tridiagonal(A, one.n, ld, d + lane, e + lane, LANES, A + whole(most) * ld);
       last[lane] = one.n - 1;
     }
@@ -348,38 +347,135 @@ extern "C" int spectra(const double *const *matrices, const Size *counts, const 
     }
   }
   return 0;
+}
+
+// Mean and variance of all entries of some tensors.
+void moments(const Part *parts, Size count, Size run, double &mean, double &variance) {
+  Size entries = 0;
+  double total = 0, squares = 0;
+  each(parts, count, run, [&](const float *x, Size n) {
+    Vec sums[4]{};
+    Size k = 0;
+    for (; k + 4 * V <= n; k += 4 * V)
+      UNROLL for (int i = 0; i < 4; i++) sums[i] += load(x + k + i * V);
+    for (; k < n; k++) total += x[k];
+    total += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
+    entries += n;
+  });
+  mean = total / entries;
+  each(parts, count, run, [&](const float *x, Size n) {
+    Vec sums[4]{};
+    Size k = 0;
+    for (; k + 4 * V <= n; k += 4 * V)
+      UNROLL for (int i = 0; i < 4; i++) {
+        const Vec off = load(x + k + i * V) - mean;
+        sums[i] += off * off;
+      }
+    for (; k < n; k++) squares += (x[k] - mean) * (x[k] - mean);
+    squares += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
+  });
+  variance = squares / entries;
+}
+
+// The number at a place in ascending order, none of them NaN; their order changes. There is room for as many more.
+float selected(float *x, Size n, Size place, float *room) {
+  constexpr Size SOME = 64, ASIDE = 10;
+  while (n > 8 * SOME) {
+    // Those between two of a sample, which are a third.
+    float sample[SOME];
+    for (Size i = 0; i < SOME; i++) sample[i] = x[i * n / SOME + n / (2 * SOME)];
+    std::sort(sample, sample + SOME);
+    const Size middle = place * SOME / n;
+    const float low = sample[std::max<Size>(middle - ASIDE, 0)], high = sample[std::min(middle + ASIDE, SOME - 1)];
+    Size below = 0, kept = 0, i = 0;
+#if defined(__AVX512F__)
+    for (; i + 16 <= n; i += 16) {
+      const __m512 y = _mm512_loadu_ps(x + i);
+      const __mmask16 under = _mm512_cmp_ps_mask(y, _mm512_set1_ps(low), _CMP_LT_OQ);
+      const __mmask16 within = _mm512_mask_cmp_ps_mask((__mmask16)~under, y, _mm512_set1_ps(high), _CMP_LE_OQ);
+      _mm512_storeu_ps(room + kept, _mm512_maskz_compress_ps(within, y));
+      below += __builtin_popcount(under), kept += __builtin_popcount(within);
+    }
+#endif
+    for (; i < n; i++) {
+      room[kept] = x[i];
+      below += x[i] < low, kept += x[i] >= low && x[i] <= high;
+    }
+    if (place < below || place >= below + kept || kept > n / 2) break;
+    std::swap(x, room);
+    n = kept, place -= below;
+  }
+  std::nth_element(x, x + place, x + n);
+  return x[place];
+}
+
+// Of all entries of some tensors, none of which is NaN, the lower of the two middle ones.
+double median(const Part *parts, Size count, Size run, float *room) {
+  Size n = 0;
+  each(parts, count, run, [&](const float *x, Size own) {
+    std::memcpy(room + n, x, own * sizeof(float));
+    n += own;
+  });
+  // Adding 0 makes one of the two zeros, which compare equal.
+  return selected(room, n, (n - 1) / 2, room + n + 16) + 0.0;
+}
+
+} // namespace
+
+// Of positive matrices of some kinds, (counts[i], sizes[i], sizes[i]) each, of which the lower triangle is read: the
+// largest, the mean and the variance of the roots of their eigenvalues, (3, counts[i]) each; roots below `least` count
+// as 0. Returns 1 where there is no memory, 2 where eigenvalues were not found.
+extern "C" int spectra(const double *const *matrices, const Size *counts, const Size *sizes, Size kinds, double least,
+                       double *const *to) try {
+  std::vector<One> all;
+  for (Size kind = 0; kind < kinds; kind++)
+    for (Size i = 0; i < counts[kind]; i++)
+      all.push_back({sizes[kind], matrices[kind] + i * sizes[kind] * sizes[kind], nullptr, 0, 0, to[kind] + i, counts[kind]});
+  return decompose(all, least);
 } catch (const std::bad_alloc &) {
   return 1;
 }
 
-// Mean and variance of all entries of some tensors of S runs, (S,) each.
-extern "C" void moments(const Part *parts, Size count, Size runs, double *mean, double *variance) {
+// The statistics of `weights.py`, in its order, of matrices (S, rows[i], entries / rows[i]) and biases (S, ...), (14, S);
+// those of biases are NaN where there are none, all of a run whose sums are not finite. Returns as `spectra`.
+extern "C" int statistics(const Part *weights, const Size *rows, Size count, const Part *biases, Size several, Size runs,
+                          double least, double *to) try {
+  Size entries = 0, others = 0;
+  for (Size i = 0; i < count; i++) entries += weights[i].count;
+  for (Size i = 0; i < several; i++) others += biases[i].count;
+  std::vector<float> room(2 * std::max(entries, others) + 32);
+  std::vector<double> found(6 * count * runs);
+  std::vector<One> all;
+  const auto at = [to, runs](int row, Size run) -> double & { return to[row * runs + run]; };
+  std::fill(to, to + 14 * runs, std::numeric_limits<double>::quiet_NaN());
   for (Size run = 0; run < runs; run++) {
-    Size entries = 0;
-    double total = 0, squares = 0;
-    each(parts, count, run, [&](const float *x, Size n) {
-      Vec sums[4]{};
-      Size k = 0;
-      for (; k + 4 * V <= n; k += 4 * V)
-        UNROLL for (int i = 0; i < 4; i++) sums[i] += load(x + k + i * V);
-      for (; k < n; k++) total += x[k];
-      total += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
-      entries += n;
-    });
-    const double middle = total / entries;
-    each(parts, count, run, [&](const float *x, Size n) {
-      Vec sums[4]{};
-      Size k = 0;
-      for (; k + 4 * V <= n; k += 4 * V)
-        UNROLL for (int i = 0; i < 4; i++) {
-          const Vec off = load(x + k + i * V) - middle;
-          sums[i] += off * off;
-        }
-      for (; k < n; k++) squares += (x[k] - middle) * (x[k] - middle);
-      squares += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
-    });
-    mean[run] = middle, variance[run] = squares / entries;
+    double mean, variance, mean_b = 0, variance_b = 0;
+    moments(weights, count, run, mean, variance);
+    if (several) moments(biases, several, run, mean_b, variance_b);
+    if (!std::isfinite(mean) || !std::isfinite(mean_b)) continue;
+    at(3, run) = mean, at(4, run) = median(weights, count, run, room.data()), at(5, run) = variance;
+    if (several)
+      at(6, run) = mean_b, at(7, run) = median(biases, several, run, room.data()), at(8, run) = variance_b;
+    for (Size i = 0; i < count; i++) {
+      const Size m = rows[i], n = weights[i].count / m;
+      all.push_back({std::min(m, n), nullptr, weights[i].at + run * m * n, m, n, &found[6 * (run * count + i)], 1});
+    }
   }
+  if (const int refused = decompose(all, least)) return refused;
+  for (Size run = 0; run < runs; run++) {
+    if (std::isnan(at(3, run))) continue;
+    double totals[8] = {};
+    for (Size i = 0; i < count; i++) {
+      const double *own = &found[6 * (run * count + i)], largest = own[0], l1 = own[3], l2 = std::sqrt(own[4]);
+      const double ratio = largest > 0 ? own[5] / largest : std::numeric_limits<double>::quiet_NaN();
+      const double each[8] = {l1, l2, l1 / l2, own[5], largest, ratio, own[1], own[2]};
+      for (int j = 0; j < 8; j++) totals[j] += each[j];
+    }
+    for (int j = 0; j < 8; j++) at(j < 3 ? j : j + 6, run) = totals[j] / count;
+  }
+  return 0;
+} catch (const std::bad_alloc &) {
+  return 1;
 }
 
 // The sum of squares of each of some tensors of S runs, or of what they differ in from others, null where from 0:

@@ -26,9 +26,8 @@ class _Part(Structure):
 
 # As in spectra.cpp.
 _FUNCTIONS = {
-    "grams": [c_void_p, *[c_int64] * 3, *[c_void_p] * 3],
+    "statistics": [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_double, c_void_p],
     "spectra": [*[c_void_p] * 3, c_int64, c_double, c_void_p],
-    "moments": [c_void_p, c_int64, c_int64, c_void_p, c_void_p],
     "squares": [c_void_p, c_void_p, c_int64, c_int64, c_void_p],
 }
 
@@ -53,25 +52,27 @@ def _known(tensors: Iterable[Tensor], dtype: torch.dtype = torch.float32) -> cty
     return library() if plain else None
 
 
-def grams(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return of matrices W (S, K, m, n) the smaller of W W^T and W^T W, and sums of |W_ij| and of W_ii, (S, K) each.
+def statistics(weights: Sequence[Tensor], biases: Sequence[Tensor], least: float) -> Tensor | None:
+    """Return the statistics of `dynalab.probes.weights`, in its order, (14, S), in float64, in compiled code.
 
-    Of a product, (S, K, l, l), the lower triangle alone counts.
+    None where it does not know the tensors, or finds no eigenvalues.
+
+    Args:
+        weights: Matrices (S, m, n), one at least.
+        biases: (S, ...) each; where there are none, what is of them is NaN.
+        least: Below this a singular value counts as 0.
     """
-    made = _known([weights])
+    made = _known([*weights, *biases])
     if made is None:
-        # Its own numbers: the sizes of entries take their places.
-        x = weights.to(torch.float64, copy=True)
-        gram = x @ x.mT if x.shape[2] < x.shape[3] else x.mT @ x
-        trace = x.diagonal(dim1=2, dim2=3).sum(2)
-        return gram, x.abs_().sum((2, 3)), trace
-    weights, least = weights.contiguous(), min(weights.shape[2:])
-    gram = torch.empty(*weights.shape[:2], least, least, dtype=torch.float64)
-    sizes, trace = torch.empty(2, *weights.shape[:2], dtype=torch.float64)
-    places = (it.data_ptr() for it in (gram, sizes, trace))
-    if made.grams(weights.data_ptr(), sizes.numel(), *weights.shape[2:], *places):
+        return None
+    (held, parts), others = _parts(weights), _parts(biases)
+    rows = (c_int64 * len(held))(*(it.shape[1] for it in held))
+    found = torch.empty(14, len(held[0]), dtype=torch.float64)
+    about = (parts, rows, len(parts), others[1], len(biases), found.shape[1])
+    refused = made.statistics(*about, least, found.data_ptr())
+    if refused == 1:
         raise MemoryError
-    return gram, sizes, trace
+    return None if refused else found
 
 
 def spectra(products: Sequence[Tensor], least: float) -> Tensor:
@@ -103,19 +104,6 @@ def spectra(products: Sequence[Tensor], least: float) -> Tensor:
         variance = (values - mean[..., None]).square().mean(2)
         found.append(torch.stack([values[..., -1], mean, variance]))
     return torch.cat(found, dim=2)
-
-
-def moments(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (ddof 0) of all entries of some tensors (S, ...), (S,) each."""
-    made = _known(tensors)
-    if made is None:
-        wide = torch.cat([it.flatten(1) for it in tensors], dim=1).to(torch.float64, copy=True)
-        mean = wide.mean(1)
-        return mean, wide.sub_(mean[:, None]).square_().mean(1)
-    held, parts = _parts(tensors)
-    mean, variance = torch.empty(2, len(held[0]), dtype=torch.float64)
-    made.moments(parts, len(parts), len(mean), mean.data_ptr(), variance.data_ptr())
-    return mean, variance
 
 
 def squares(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -53,7 +53,15 @@ class WeightStatistics:
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the statistics, each (S,) in float64; all NaN for a run with an entry that is not finite."""
-        return self.finish(self.prepare(state))
+        from dynalab.probes.spectra import statistics
+
+        biases = [state.params[name] for name in self.selection.biases]
+        weights = list(matrices(state.params, self.selection))
+        found = statistics(weights, biases, SMALLEST) if weights else None
+        if found is None:
+            return self.finish(self.prepare(state))
+        own = dict(zip(COLUMNS, found, strict=True))
+        return own if biases else {name: value for name, value in own.items() if not name.endswith("_b")}
 
     def prepare(self, state: ProbeState) -> dict[str, Tensor]:
         """Return what the statistics are made of, name -> (S, ...) in float64: sums over entries, Gram matrices."""
@@ -116,10 +124,10 @@ def _of_entries(parts: list[Tensor]) -> dict[str, Tensor]:
     """Return mean (NaN where not finite), lower median and variance (S,) of all entries of parts (S, ...), float64."""
     import torch
 
-    from dynalab.probes.spectra import moments
-
-    mean, variance = moments(parts)
     rows = torch.cat([part.flatten(1) for part in parts], dim=1)
+    wide = rows.to(torch.float64, copy=True)
+    mean = wide.mean(1)
+    variance = wide.sub_(mean[:, None]).square_().mean(1)
     # An entry itself: as exact in the type of the weights, where NumPy has it, and found sooner.
     median = _lower_median(rows if rows.element_size() >= 4 else rows.to(torch.float64))
     return {
@@ -151,18 +159,22 @@ def middle(numbers: np.ndarray) -> np.ndarray:
 
 
 def _grams(weights: list[Tensor]) -> dict[str, Tensor]:
-    """Return of matrices (S, m, n), those of a shape together, what `dynalab.probes.spectra.grams` does."""
-    import torch
+    """Return of matrices W (S, m, n), those of a shape together, in float64 what eigenvalues and means are made of.
 
-    from dynalab.probes.spectra import grams
+    That is the smaller of W W^T and W^T W, (S, K, l, l), and sums of |W_ij| and of W_ii, (S, K) each.
+    """
+    import torch
 
     by_shape: dict[tuple[int, ...], list[Tensor]] = {}
     for weight in weights:
         by_shape.setdefault(tuple(weight.shape[1:]), []).append(weight)
     found = {}
     for place, same in enumerate(by_shape.values()):
-        several = torch.stack(same, dim=1) if len(same) > 1 else same[0].unsqueeze(1)
-        found[f"gram/{place}"], found[f"l1/{place}"], found[f"trace/{place}"] = grams(several)
+        # Its own numbers: the sizes of entries take their places.
+        x = torch.stack(same, dim=1).to(torch.float64)
+        found[f"gram/{place}"] = x @ x.mT if x.shape[2] < x.shape[3] else x.mT @ x
+        found[f"trace/{place}"] = x.diagonal(dim1=2, dim2=3).sum(2)
+        found[f"l1/{place}"] = x.abs_().sum((2, 3))
     return found
 
 
