@@ -31,6 +31,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(comparison, "RESAMPLES", 60)
     monkeypatch.setattr(survival, "DRAWS", 60)
+    monkeypatch.setattr(survival, "ENTRIES", 60)
     monkeypatch.setattr(disagreement, "DRAWS", 60)
     monkeypatch.setattr(landmarks, "DRAWS", 60)
     # Nor are medians and shares of visitors.

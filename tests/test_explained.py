@@ -57,7 +57,7 @@ def test_the_chance_of_a_visit_is_that_of_runs_that_take_as_long():
 def few_draws(monkeypatch):
     monkeypatch.setattr(detours, "NULL_DRAWS", 99)
     monkeypatch.setattr(survival, "DRAWS", 99)
-    monkeypatch.setattr(survival.two_sample, "__defaults__", (99, None))
+    monkeypatch.setattr(survival, "ENTRIES", 99)
 
 
 @pytest.mark.parametrize("kind", ["lengths", "late"])

@@ -13,15 +13,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache, reduce
-from itertools import combinations
-from math import comb
+from itertools import chain, combinations
+from math import comb, inf, prod
 from typing import Any
 
 import numpy as np
 
 DRAWS = 9999
-# Numbers that are drawn at once.
+# Numbers that are drawn at once; all permutations are gone through while their labels are no more.
 ENTRIES = 1 << 22
+LEVEL = 0.05
 # Two-sided 95% point of the normal distribution.
 Z95 = 1.959963984540054
 # Products of shares that should be equal differ by less.
@@ -106,31 +107,51 @@ def _gehan_scores(time: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return np.asarray(earlier - np.where(observed, later, 0), dtype=np.float64)
 
 
-def permutation_sums(
-    scores: np.ndarray, size: int, seed: int, draws: int | None = None
-) -> tuple[np.ndarray, bool]:
-    """Return the centred sums of `size` of the scores under permutation, and whether they are all there are."""
-    members, exact = splits(len(scores), size, seed, DRAWS if draws is None else draws)
+def few(ways: int, n: int) -> bool:
+    """Return whether all ways to label n runs are few enough to go through: then a test is exact."""
+    return ways <= DRAWS or ways * n <= ENTRIES
+
+
+def permutation_sums(scores: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Return the centred sums of `size` of the scores under permutation, and whether they are all there are.
+
+    The last ones are those observed.
+    """
+    members, exact = splits(len(scores), size, seed)
     return np.asarray(members @ (scores - scores.mean())), exact
 
 
-@lru_cache(maxsize=64)
-def splits(n: int, size: int, seed: int = 0, draws: int = DRAWS) -> tuple[np.ndarray, bool]:
+def splits(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, bool]:
     """Return which `size` of n runs bear a label, (B, n) of 0 and 1, and whether these are all ways.
 
-    Then a test is exact; where there are too many, they are drawn.
+    Observed it is the last that bear it. Where all ways are too many, `DRAWS` of them are drawn, and of these left out
+    what was observed (the first, too, where they are as many: the difference is as large), which is counted with them,
+    so that no p is below 1 over their number (Phipson and Smyth, 2010).
     """
-    if comb(n, size) <= draws:
-        places = np.array(list(combinations(range(n), size)), dtype=np.int64).reshape(-1, size)
-        members = np.zeros((len(places), n))
-        np.put_along_axis(members, places, 1.0, axis=1)
-        return members, True
+    exact = few(comb(n, size), n)
+    return _every_split(n, size) if exact else _drawn_splits(n, size, seed, DRAWS), exact
+
+
+@lru_cache(maxsize=8)
+def _every_split(n: int, size: int) -> np.ndarray:
+    ways = comb(n, size)
+    places = np.fromiter(chain.from_iterable(combinations(range(n), size)), np.int64, ways * size)
+    members = np.zeros((ways, n))
+    np.put_along_axis(members, places.reshape(ways, size), 1.0, axis=1)
+    return members
+
+
+@lru_cache(maxsize=8)
+def _drawn_splits(n: int, size: int, seed: int, draws: int) -> np.ndarray:
     members, rng = np.zeros((draws, n)), np.random.default_rng(seed)
     # Row after row, so a part at a time gives the same: of thousands of runs all places would take as much again.
     for some in np.array_split(members, -(-draws * n // ENTRIES)):
         places = rng.permuted(np.broadcast_to(np.arange(n), some.shape), axis=1)[:, :size]
         np.put_along_axis(some, places, 1.0, axis=1)
-    return members, False
+    observed = members[:, n - size :].all(axis=1)
+    if n == 2 * size:
+        observed |= members[:, :size].all(axis=1)
+    return members[~observed]
 
 
 def permutation_p(observed_sum: float, sums: np.ndarray, exact: bool) -> float:
@@ -139,12 +160,24 @@ def permutation_p(observed_sum: float, sums: np.ndarray, exact: bool) -> float:
     return beyond / len(sums) if exact else (1 + beyond) / (1 + len(sums))
 
 
+def critical_size(sizes: np.ndarray, exact: bool) -> float:
+    """Return the size from which on a p is at most .05, infinity where none is: of sizes (B,), ascending.
+
+    In the middle between two sizes.
+    """
+    most = int(LEVEL * len(sizes) if exact else LEVEL * (1 + len(sizes)) - 1)
+    # The least size that no more than so many reach; equal ones are reached together.
+    place = len(sizes) - most
+    if most and sizes[place - 1] > sizes[place] * (1 - TIE):
+        place = int(np.searchsorted(sizes, sizes[place] * (1 + TIE), side="right"))
+    return float(sizes[place] + sizes[place - 1]) / 2 if place < len(sizes) else inf
+
+
 def two_sample(
     time: np.ndarray,
     observed: np.ndarray,
     group: np.ndarray,
     seed: int,
-    draws: int | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compare the runs in a group with the others.
@@ -154,28 +187,28 @@ def two_sample(
     """
     scores = gehan_scores(time, observed, strata)
     statistic = float(scores[group].sum())
-    sums, exact = _sums(scores, group, strata, seed, draws)
+    sums, exact = _sums(scores, group, strata, seed)
     spread = _spread(scores, group, strata)
-    critical = float(np.quantile(np.abs(sums), 0.95)) / spread if spread > 0 else Z95
+    critical = critical_size(np.sort(np.abs(sums)), exact) / spread if spread > 0 else Z95
     return statistic, permutation_p(statistic, sums, exact), critical
 
 
 def _sums(
-    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int, draws: int | None
+    scores: np.ndarray, group: np.ndarray, strata: np.ndarray | None, seed: int
 ) -> tuple[np.ndarray, bool]:
     """Return `permutation_sums` of the group: those of the ensembles, added up."""
-    draws = DRAWS if draws is None else draws
     together = _ensembles(group, strata)
-    parts = [permutation_sums(scores[rows], int(group[rows].sum()), seed, draws) for rows in together]
-    if not parts:
-        return np.zeros(1), True
-    if len(parts) == 1:
-        return parts[0]
-    # Where one ensemble's are drawn there are more than the draws.
-    if np.prod([float(len(part)) for part, _ in parts]) <= draws:
+    ordered = [np.concatenate([scores[rows & ~group], scores[rows & group]]) for rows in together]
+    parts = [
+        permutation_sums(some, int(group[rows].sum()), seed)
+        for some, rows in zip(ordered, together, strict=True)
+    ]
+    if len(parts) < 2:
+        return parts[0] if parts else (np.zeros(1), True)
+    if all(exact for _, exact in parts) and few(prod(len(part) for part, _ in parts), sum(map(len, ordered))):
         return reduce(np.add.outer, [part for part, _ in parts]).ravel(), True
     rng = np.random.default_rng(seed)
-    return np.sum([rng.choice(part, draws) for part, _ in parts], axis=0), False
+    return np.sum([rng.choice(part, DRAWS) for part, _ in parts], axis=0), False
 
 
 def _ensembles(group: np.ndarray, strata: np.ndarray | None) -> list[np.ndarray]:
@@ -297,7 +330,6 @@ def several_samples(
     observed: np.ndarray,
     groups: np.ndarray,
     seed: int,
-    draws: int | None = None,
     entry: np.ndarray | None = None,
     strata: np.ndarray | None = None,
 ) -> tuple[float, float | None]:
@@ -311,17 +343,24 @@ def several_samples(
 
     scores = gehan_scores(time, observed, strata)
     members = np.eye(int(groups.max()) + 1)[groups]
-    sizes = members.sum(axis=0)
+    ensembles = _each(strata, len(time))
+    dealt = [[int(some) for some in members[rows].sum(axis=0)] for rows in ensembles]
+    exact = few(prod(_multinomial(sizes) for sizes in dealt), len(time))
+    if exact:
+        parts = [_every_sum(scores[None, rows], sizes) for rows, sizes in zip(ensembles, dealt, strict=True)]
+        sums = reduce(lambda a, b: (a[:, None] + b).reshape(-1, members.shape[1]), parts)
+    else:
+        rng = np.random.default_rng(seed)
+        drawn = np.tile(scores, (DRAWS, 1))
+        for rows in ensembles:
+            drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)
+        sums = drawn @ members
 
-    def statistic(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(((rows @ members) ** 2 / sizes).sum(axis=-1))
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        return np.asarray((sums**2 / members.sum(axis=0)).sum(axis=-1))
 
-    rng = np.random.default_rng(seed)
-    draws = DRAWS if draws is None else draws
-    drawn = np.tile(scores, (draws, 1))
-    for rows in _each(strata, len(time)):
-        drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)
-    p = (1 + int((statistic(drawn) >= float(statistic(scores)) * (1 - TIE) - TIE).sum())) / (1 + draws)
+    beyond = int((statistic(sums) >= float(statistic(scores @ members)) * (1 - TIE) - TIE).sum())
+    p = beyond / len(sums) if exact else (1 + beyond) / (1 + len(sums))
     entry = np.full(len(time), time.min() - 1) if entry is None else entry
     if strata is not None:
         # One ensemble after the other: no run of one is at risk at an event of another.
@@ -333,3 +372,21 @@ def several_samples(
     except (np.linalg.LinAlgError, ValueError):
         return p, None
     return p, log_rank if np.isfinite(log_rank) else None
+
+
+def _multinomial(sizes: Sequence[int]) -> int:
+    """Return in how many ways runs can be dealt out to groups of these sizes."""
+    return prod(comb(sum(sizes[place:]), size) for place, size in enumerate(sizes))
+
+
+def _every_sum(scores: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Return what groups of these sizes sum to, (A x B, G), in all B ways to deal out A sets of scores, (A, n)."""
+    first, *others = sizes
+    if not others:
+        return scores.sum(axis=1, keepdims=True)
+    members, _ = splits(scores.shape[1], first)
+    n = sum(others)
+    rest = np.nonzero(members == 0)[1].reshape(len(members), n)
+    left = scores[:, rest].reshape(len(scores) * len(rest), n)
+    rests, own = _every_sum(left, others), (scores @ members.T).ravel()
+    return np.column_stack([np.repeat(own, len(rests) // len(own)), rests])

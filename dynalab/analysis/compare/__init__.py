@@ -34,7 +34,6 @@ from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_runs
 from dynalab.analysis.compare.odd import odd_runs
 from dynalab.analysis.compare.pairs import Gap, between_times, between_values
-from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.analysis.compare.settings import comparable, in_order, told_apart
 from dynalab.analysis.compare.summary import show
@@ -42,6 +41,7 @@ from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import NothingMatched
 from dynalab.core.means import Bounds, mean_interval
 from dynalab.core.stats import holm
+from dynalab.core.survival import LEVEL
 from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from dynalab.analysis.compare.findings import Effect
-from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
 from dynalab.analysis.compare.settings import rank_of
 from dynalab.core.means import OPEN, Bounds, heaped
 from dynalab.core.stats import holm
+from dynalab.core.survival import LEVEL
 
 
 def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str, Any]]) -> list[Effect]:

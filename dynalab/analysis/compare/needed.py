@@ -10,9 +10,8 @@ from typing import NamedTuple
 from dynalab.analysis.compare.findings import Pair
 from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.pairs import paired_labels, together
-from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Times, Values
-from dynalab.core.survival import gehan_scores
+from dynalab.core.survival import LEVEL, gehan_scores
 
 POWER = 0.8
 MOST = 1000  # runs beyond which a number would be none

@@ -13,11 +13,11 @@ from functools import cache
 
 import numpy as np
 
-from dynalab.analysis.compare.permutation import LEVEL, Flips, PermutationTest, Splits
+from dynalab.analysis.compare.permutation import Flips, PermutationTest, Splits
 from dynalab.analysis.compare.samples import Times, Values, shared
 from dynalab.core.means import OPEN, ROUNDING, Bounds, mean_interval, welch_interval
 from dynalab.core.stats import ratio_interval
-from dynalab.core.survival import crossing, differences, gehan_scores
+from dynalab.core.survival import LEVEL, crossing, differences, gehan_scores
 
 # Seeds that both settings need for runs to be compared seed by seed, their share of the runs of the larger, and how
 # much alike the runs of a seed must be: by simulation the choice gains up to 30% of power where they are, and at most

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from itertools import combinations
 from math import comb
 
 import numpy as np
 
 from dynalab.analysis.compare import tails
 from dynalab.core.means import ROUNDING
-from dynalab.core.survival import DRAWS, ENTRIES, TIE, permutation_sd, splits
+from dynalab.core.survival import DRAWS, TIE, critical_size, few, permutation_sd, splits
 
 # Draws beyond what was seen below which their share says little.
 FEW = 20
-LEVEL = 0.05
 
 
 class PermutationTest(ABC):
@@ -46,14 +44,7 @@ class PermutationTest(ABC):
             return 1.0, math.inf
         sizes = np.sort(np.abs(self.sums(scores)))
         p = self._p(value, sizes, scores)
-        most = int(LEVEL * len(sizes) if self.exact else LEVEL * (1 + len(sizes)) - 1)
-        # The least size that no more than so many reach; equal ones are reached together.
-        place = len(sizes) - most
-        if most and sizes[place - 1] > sizes[place] * (1 - TIE):
-            place = int(np.searchsorted(sizes, sizes[place] * (1 + TIE), side="right"))
-        if place == len(sizes):
-            return p, math.inf
-        return p, float(sizes[place] + sizes[place - 1]) / 2 / spread
+        return p, critical_size(sizes, self.exact) / spread
 
     @abstractmethod
     def p_of_means(self, x: np.ndarray, y: np.ndarray) -> float:
@@ -87,12 +78,14 @@ class Splits(PermutationTest):
     def __init__(self, n: int, m: int) -> None:
         self.n, self.m = n, m
         self.least_p = (2 if n == m else 1) / comb(n + m, m)
-        self.exact = _few(round(1 / self.least_p), n + m)
+        self.exact = few(comb(n + m, m), n + m)
 
     @property
     def members(self) -> np.ndarray:
         """Who is in the second setting, (B, n + m); of thousands of runs it is large, and seldom asked for."""
-        return _splits(self.n, self.m, self.exact)
+        members, exact = splits(self.n + self.m, self.m)
+        # Of equal sizes the first run stays in the first setting: the others are the same with the settings exchanged.
+        return members[len(members) // 2 :] if exact and self.n == self.m else members
 
     def sums(self, scores: np.ndarray) -> np.ndarray:
         """Return the statistics of all permutations."""
@@ -176,33 +169,11 @@ def _over(difference: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return difference / np.sqrt(np.maximum(errors, ROUNDING))
 
 
-def _few(ways: int, runs: int) -> bool:
-    """Return whether all ways to label the runs are few enough to go through."""
-    return ways <= DRAWS or ways * runs <= ENTRIES
-
-
-@lru_cache(maxsize=8)
-def _splits(n: int, m: int, every: bool) -> np.ndarray:
-    """Return who of n + m runs is in the second setting, (B, n + m) of 0 and 1, in all ways or in drawn ones."""
-    if not every:
-        members = splits(n + m, m)[0]
-        observed = members[:, n:].all(axis=1)
-        if n == m:
-            observed |= members[:, :n].all(axis=1)
-        return members[~observed]
-    # Of equal sizes the first run stays in the first setting: the others are the same with the settings exchanged.
-    fixed = int(n == m)
-    places = np.array(list(combinations(range(fixed, n + m), m)), dtype=np.int64)
-    members = np.zeros((len(places), n + m))
-    np.put_along_axis(members, places, 1.0, axis=1)
-    return members
-
-
 @lru_cache(maxsize=8)
 def _flips(n: int) -> tuple[np.ndarray, bool]:
     """Return signs of n differences, (B, n), the last always positive: all ways or drawn ones."""
     ways = 2 ** (n - 1)
-    if _few(ways, n):
+    if few(ways, n):
         return 1.0 - 2 * (np.arange(ways)[:, None] >> np.arange(n) & 1), True
     signs = np.random.default_rng(0).choice([1.0, -1.0], (DRAWS, n))
     signs *= signs[:, -1:]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from dynalab.analysis.compare.findings import Final, Findings, Pair, Setting
 from dynalab.analysis.compare.measures import CONVERGED, repeats
-from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import LEVELS
 from dynalab.core.means import Bounds
+from dynalab.core.survival import LEVEL
 from dynalab.core.words import count, listed, metric_words, number, p_equals, run_words
 from dynalab.show.blocks import Number
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynalab.analysis.compare.pairs import Gap, between_values
-from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.samples import Values
 from dynalab.core.means import OPEN, Bounds
+from dynalab.core.survival import LEVEL
 
 
 @dataclass(frozen=True)

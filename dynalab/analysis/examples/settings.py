@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynalab.analysis.base import Group
-from dynalab.analysis.compare.permutation import LEVEL
 from dynalab.analysis.compare.settings import comparable, told_apart
 from dynalab.analysis.examples.crossed import Answers, Difference, difference, errors_of
 from dynalab.analysis.examples.disagreement import Disagreement, disagreement
 from dynalab.analysis.examples.findings import Bounds, Churn, Claim, Pair, Parts, Setting
 from dynalab.core.means import OPEN, mean_interval
 from dynalab.core.stats import holm
+from dynalab.core.survival import LEVEL
 from dynalab.core.words import count
 
 

@@ -31,9 +31,9 @@ __all__ = [
     "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 13
+VERSION = 14
 FIGURES = ("map", "states", "selection", "detours", "profile-*")
-CONTRAST_VERSION = 4  # it rises when a number of `contrast` changes
+CONTRAST_VERSION = 5  # it rises when a number of `contrast` changes
 
 
 def NEEDS(config: Config | None = None) -> Needs:

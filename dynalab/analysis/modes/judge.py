@@ -9,13 +9,14 @@ from statistics import median_low
 
 import numpy as np
 
-from dynalab.analysis.compare.permutation import LEVEL, Flips
+from dynalab.analysis.compare.permutation import Flips
 from dynalab.analysis.hybrid.findings import SIGNS
 from dynalab.analysis.modes.findings import Budget, Method, Pair, RunFindings, Summary
 from dynalab.analysis.modes.measure import Measured
 from dynalab.analysis.modes.settings import AVERAGES, METHODS, MODES, Setting
 from dynalab.core.means import OPEN, Bounds, Mean, mean_interval
 from dynalab.core.stats import holm
+from dynalab.core.survival import LEVEL
 from dynalab.core.words import count, number, rounded
 
 ACCURACY, LOSS = "accuracy", "loss"
