@@ -9,11 +9,12 @@ import pytest
 
 from dynalab.analysis.hmm import workers
 from dynalab.cli import progress
+from dynalab.core.progress import counted, telling
 
 DRAW = """
 from dynalab.analysis.hmm import workers
-from dynalab.cli.progress import fits
-with fits("hmm"):
+from dynalab.cli.progress import pieces
+with pieces("hmm"):
     workers.spread(abs, [-1, -2, -3], [0, 0, 0], 1)
 """
 
@@ -22,22 +23,30 @@ def test_every_fit_is_told_and_nothing_changes():
     tasks = [-3, 1, -2]
     plain = workers.spread(abs, tasks, [1, 3, 2], 1)
     told = []
-    with workers.telling(lambda *what: told.append(what)):
+    with telling(lambda *what: told.append(what)):
         assert workers.spread(abs, tasks, [1, 3, 2], 1) == plain == [3, 1, 2]
     assert told == [("builtins", done, 3) for done in range(4)]
     workers.spread(abs, tasks, [1, 3, 2], 1)
     assert len(told) == 4, "the block is over"
 
 
+def test_things_are_told_as_they_come():
+    told = []
+    with telling(lambda *what: told.append(what)):
+        assert list(counted("ab", "rows", "run 1 of 2")) == ["a", "b"]
+    assert told == [("run 1 of 2", done, 2, "rows") for done in range(3)]
+    assert list(counted("ab", "rows")) == ["a", "b"] and len(told) == 3
+
+
 def test_over_processes():
     told = []
-    with workers.telling(lambda *what: told.append(what)):
+    with telling(lambda *what: told.append(what)):
         assert workers.spread(abs, [-3, 1, -2, 5], [1, 4, 2, 3], 2) == [3, 1, 2, 5]
     assert told == [("builtins", done, 4) for done in range(5)]
 
 
 def test_silent_without_a_terminal(capfd: pytest.CaptureFixture[str]):
-    with progress.fits("hmm"):
+    with progress.pieces("hmm"):
         workers.spread(abs, [-1, -2], [0, 0], 1)
     assert capfd.readouterr() == ("", "")
 

@@ -13,6 +13,7 @@ from joblib.externals import loky
 
 from dynalab.analysis.hmm import compiled, covariances, workers
 from dynalab.config import compiling
+from dynalab.core.progress import telling
 
 
 def search(name, waves):
@@ -25,7 +26,7 @@ def search(name, waves):
 
 def test_searches_go_on_abreast_and_get_their_own():
     told = []
-    with workers.telling(lambda *what: told.append(what)):
+    with telling(lambda *what: told.append(what)):
         found = workers.abreast(
             [search("a", [[1, 4], [9]]), search("b", []), search("c", [[16], [], [25]])], 1
         )
@@ -97,7 +98,7 @@ def test_what_a_pool_does_not_take_any_more_is_done_here(monkeypatch, most):
 def test_after_one_has_failed_no_other_is_begun(monkeypatch):
     monkeypatch.setattr(loky, "get_reusable_executor", lambda **how: AtOnce(9))
     done = []
-    with workers.telling(lambda name, so_far, total: done.append(so_far)), pytest.raises(ValueError):
+    with telling(lambda name, so_far, total: done.append(so_far)), pytest.raises(ValueError):
         workers.spread(math.sqrt, [4, -1, 9, 16], [4.0, 3.0, 2.0, 1.0], 2)
     assert done == [0, 1]
 

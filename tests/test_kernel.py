@@ -17,6 +17,7 @@ from dynalab.analysis.kernel import cone, hides, settled, windows
 from dynalab.analysis.kernel.measure import Labels, aligned, angle, regression
 from dynalab.analysis.kernel.summary import _settling
 from dynalab.config.command import read_command
+from dynalab.core.progress import telling
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks, task_and_network
 from dynalab.networks.tangent import contracted, tangent_kernel
@@ -225,7 +226,11 @@ def test_the_command_and_what_it_refuses(here, outputs):
     expected = torch.einsum("ikjk->ij", dense(network, inputs, list(range(10)))).numpy()
     value = found["runs"][0]["measures"]["alignment"]["value"]
     assert value == pytest.approx(aligned(expected, labels)[0], rel=1e-4)
-    full = here("analyze", "kernel", runs.id, "probes=20", "full=true", "--json").json["analyses"][0]
+    told: list[object] = []
+    with telling(lambda *what: told.append(what)):
+        full = here("analyze", "kernel", runs.id, "probes=20", "full=true", "--json").json["analyses"][0]
+    rows = found["runs"][0]["rows"]
+    assert told == [(f"run {run} of 2", done, rows, "rows") for run in (1, 2) for done in range(rows + 1)]
     assert full["runs"][0]["measures"]["alignment"]["value"] == pytest.approx(value, rel=1e-5)
     for words, code, line in (
         (["at=[0,5]"], 4, "no weights of step 5 were kept"),

@@ -22,6 +22,7 @@ from dynalab.analysis.regions.phases import FEWEST, phases_of
 from dynalab.config.compose import compose
 from dynalab.config.ensemble import from_tree
 from dynalab.core.polytope import axes, reach
+from dynalab.core.progress import telling
 from dynalab.errors import ConfigError, NothingMatched
 from dynalab.models.base import unit
 from dynalab.models.nets.mlp import ACTIVATIONS, MLP
@@ -254,7 +255,10 @@ def test_the_analysis_counts_what_the_probe_does(kept):
         )
     assert [run.source for run in by_probe.runs] == ["probe"] * 3
     assert len(by_weights.by_layer) == 3 * 10 * 3 * 2
-    one = analyze("regions", kept, source="weights", points=30, layers=[1]).value
+    told: list[object] = []
+    with telling(lambda *what: told.append(what)):
+        one = analyze("regions", kept, source="weights", points=30, layers=[1]).value
+    assert told == [(kept.id, done, 3, "runs") for done in range(4)]
     total = by_weights.by_layer.groupby("layer")["local_complexity"].sum()
     assert one.curves["local_complexity"].sum() == pytest.approx(total[1])
 

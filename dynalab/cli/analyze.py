@@ -112,7 +112,7 @@ def command(
     dynalab analyze hybrid --dry-run        # what it would train: some analyses do, launcher= says by whom
     """
     from dynalab.analysis.command import gather, trains
-    from dynalab.cli.progress import fits
+    from dynalab.cli.progress import pieces
     from dynalab.config.analysis import keys_of, pooled, read_analysis
     from dynalab.config.overrides import settings
     from dynalab.config.typed import plain as plain_keys
@@ -150,7 +150,7 @@ def command(
                 names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
                 note(f"{kind}: {count(len(inputs.runs), 'run')} of {names}")
             try:
-                with nullcontext() if as_json or trains(part) else fits(kind):
+                with nullcontext() if as_json or trains(part) else pieces(kind):
                     result = drive.analyse(inputs, part, config, trainer, force=force)
             except (NothingMatched, ConfigError) as error:
                 # What is said of each stands, where nothing can be said of all together.

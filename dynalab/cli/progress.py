@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dynalab.cli.options import is_interactive
+from dynalab.core.progress import telling
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -27,23 +28,29 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
     if not is_interactive():
         yield lambda done, total: None
         return
-    with _line(what) as bar:
-        task = bar.add_task("import", total=None)
+    with _line() as bar:
+        task = bar.add_task("import", total=None, unit=what)
         yield lambda done, total: bar.update(task, completed=done, total=total, refresh=True)
 
 
-def _line(unit: str) -> Progress:
+def _line() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     text = TextColumn("{task.description}")
-    columns = (text, BarColumn(24), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    columns = (
+        text,
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 @contextmanager
-def fits(kind: str) -> Iterator[None]:
-    """Draw a line of how far the fits of an analysis are while the block lasts; nothing where there is no terminal.
+def pieces(kind: str) -> Iterator[None]:
+    """Draw a line of how far an analysis is while the block lasts; nothing where there is no terminal.
 
     Args:
         kind: The analysis, for the beginning of the line.
@@ -51,17 +58,15 @@ def fits(kind: str) -> Iterator[None]:
     if not is_interactive():
         yield
         return
-    from dynalab.analysis.hmm import workers
-
-    with _line("fits") as bar:
-        # Begun with the first fit: most analyses make none.
+    with _line() as bar:
+        # Begun with the first piece: many analyses tell of none.
         line: list[Any] = []
 
-        def show(part: str, done: int, total: int) -> None:
+        def show(part: str, done: int, total: int, unit: str = "fits") -> None:
             if not line:
-                line.append(bar.add_task(kind, total=total))
-            what = f"{kind}: {PARTS.get(part, part)}"
-            bar.update(line[0], description=what, completed=done, total=total, refresh=True)
+                line.append(bar.add_task(kind, total=total, unit=unit))
+            what = f"{kind}: {PARTS.get(part, part)}" if part else kind
+            bar.update(line[0], description=what, completed=done, total=total, unit=unit, refresh=True)
 
-        with workers.telling(show):
+        with telling(show):
             yield

@@ -30,6 +30,7 @@ from dynalab.analysis.sources import record_of
 from dynalab.analysis.stored import Shapes
 from dynalab.config.suggest import did_you_mean
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.progress import counted
 from dynalab.core.words import count, listed
 from dynalab.probes import directions as probe
 
@@ -110,7 +111,7 @@ def _of_group(group: Group, config: Config, warnings: list[str]) -> Iterator[Mea
     source = source_of(group, config.source)
     if source == "probe" and config.parts is not None:
         warnings.append(f"{group.id}: the probe measures all weights together, so parts= is not looked at")
-    for run in group.runs:
+    for run in counted(group.runs, "runs", group.id):
         if few := too_few(run, source):
             yield few
         elif source == "weights":

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from dynalab.analysis.hmm import compiled
 from dynalab.core.machine import cores
+from dynalab.core.progress import listener
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -34,20 +33,6 @@ ENVIRONMENT = {
 }
 # Seconds without work after which a process ends.
 IDLE = 300
-
-# What the fits are for, how many are done, and of how many.
-Listener: TypeAlias = Callable[[str, int, int], None]
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
-
-
-@contextmanager
-def telling(listener: Listener) -> Iterator[None]:
-    """Tell how far `spread` has come while the block lasts, before the first and after every fit."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
 
 
 @dataclass(frozen=True)
@@ -190,19 +175,19 @@ def _read(shared: str) -> tuple[Callable[[Any], Any], Sequence[Any]]:
 
 def _teller(work: Any, total: int) -> Callable[[Done], Done]:
     """Return a function that hands on what it is given, and tells the listener that one more is done."""
-    listener = _listener.get()
-    if listener is None:
+    heard = listener()
+    if heard is None:
         return lambda one: one
     while isinstance(work, partial):
         work = work.func
     name, done, lock = work.__module__.rpartition(".")[2], 0, Lock()
-    listener(name, done, total)
+    heard(name, done, total)
 
     def tell(one: Done) -> Done:
         nonlocal done
         with lock:
             done += 1
-            listener(name, done, total)
+            heard(name, done, total)
         return one
 
     return tell

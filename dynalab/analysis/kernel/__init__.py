@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.analysis.base import Group, Keys, Needs, Run, key
+from dynalab.analysis.base import Group, Keys, Needs, Run, key, runs_of
 from dynalab.analysis.compare.samples import LEVELS, landmark
 from dynalab.analysis.directions.findings import Against, Over
 from dynalab.analysis.directions.path import choose
@@ -111,7 +111,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     for group in groups:
         landmarks = [landmark(group, metric) for metric in LEVELS.values()]
         for run, *steps in zip(group.runs, *landmarks, strict=True):
-            found = _measured(run, config, settings)
+            found = _measured(run, config, settings, f"run {len(judged) + 1} of {len(runs_of(groups))}")
             judged.append(_judge(run, found, config, steps))
             known += [] if found is None or judged[-1].measures is None else [found]
     if not known:
@@ -142,7 +142,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     )
 
 
-def _measured(run: Run, config: Config, settings: Settings) -> Measured | None:
+def _measured(run: Run, config: Config, settings: Settings, which: str) -> Measured | None:
     """Return the rows of a run; None where its weights were kept at one step."""
     if config.at is not None:
         for step in config.at:
@@ -152,7 +152,7 @@ def _measured(run: Run, config: Config, settings: Settings) -> Measured | None:
     else:
         grid = run.weights.grid
         steps = [grid[place] for place in choose(len(grid), config.rows)]
-    return measured(run, steps, settings) if len(steps) > 1 else None
+    return measured(run, steps, settings, which) if len(steps) > 1 else None
 
 
 def _judge(run: Run, found: Measured | None, config: Config, landmarks: Sequence[int | None]) -> RunFindings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from dynalab.analysis.base import Run
 from dynalab.core.errors import ConfigError
+from dynalab.core.progress import counted
 
 if TYPE_CHECKING:
     import torch
@@ -178,8 +179,8 @@ def regression(kernel: np.ndarray, labels: np.ndarray, ridge: float) -> np.ndarr
     return np.asarray((square[n * each :, : n * each] @ weights).reshape(-1, classes) + middle)
 
 
-def measured(run: Run, steps: Sequence[int], settings: Settings) -> Measured:
-    """Measure a run at some of the steps that its weights were kept at.
+def measured(run: Run, steps: Sequence[int], settings: Settings, which: str = "") -> Measured:
+    """Measure a run at some of the steps that its weights were kept at; `which` it is is told with how far that is.
 
     Raises:
         ConfigError: The regression has too many rows.
@@ -213,7 +214,7 @@ def measured(run: Run, steps: Sequence[int], settings: Settings) -> Measured:
         )
     with as_trained(1):
         kernels = _Kernels(network, inputs, chosen, n, full)
-        rows = list(_rows(run, steps, kernels, labels, settings.ridge))
+        rows = list(_rows(run, counted(steps, "rows", which), kernels, labels, settings.ridge))
     return Measured(run, rows, labels, (len(chosen), every))
 
 
@@ -250,7 +251,7 @@ class _Kernels:
 
 
 def _rows(
-    run: Run, steps: Sequence[int], kernels: _Kernels, labels: Labels | None, ridge: float
+    run: Run, steps: Iterable[int], kernels: _Kernels, labels: Labels | None, ridge: float
 ) -> Iterator[Row]:
     """Yield the rows, up to where the kernel is no longer finite."""
     import torch

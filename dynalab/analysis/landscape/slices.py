@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynalab.core.progress import counted
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -92,7 +94,9 @@ def plane_losses(
         return np.stack([losses(_added(begin, up, float(two))).cpu().numpy() for two in grid(n)], axis=1)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        return np.stack(list(pool.map(row, grid(n).tolist())), axis=1)
+        shares = grid(n).tolist()
+        told = zip(counted(shares, "rows", "plane"), pool.map(row, shares), strict=True)
+        return np.stack([values for _, values in told], axis=1)
 
 
 def _added(start: State, way: State, share: float) -> State:

@@ -13,6 +13,7 @@ from dynalab.analysis.modes.evaluation import evaluated
 from dynalab.analysis.modes.findings import Count, RunFindings
 from dynalab.analysis.modes.settings import MODES, PCA, Setting
 from dynalab.analysis.stored import Shapes
+from dynalab.core.progress import counted
 from dynalab.core.words import count
 
 FEWEST = 4  # snapshots: three that an affine function may miss, and one that is held out
@@ -133,7 +134,7 @@ def of_group(
     """
     shapes: Shapes | None = None
     waiting: list[Measured] = []
-    for run in group.runs:
+    for run in counted(group.runs, "runs", group.id):
         if found := few(run, steps[run.id]):
             yield found
             continue

@@ -26,6 +26,7 @@ from dynalab.analysis.base import Group, Keys, Needs, Run, key, runs_of
 from dynalab.analysis.partition.findings import Findings, Over, Row, RunFindings, StepSummary, Summary
 from dynalab.analysis.partition.summary import show
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.progress import counted
 from dynalab.core.words import count, listed, which_runs
 from dynalab.partition import Partition, Plane, TooMany
 
@@ -88,7 +89,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     tables: list[tuple[Any, Any, Any]] = []
     runs: list[RunFindings] = []
     left: dict[str, list[tuple[str, int]]] = {}
-    for run in sorted(runs_of(groups), key=lambda run: run.id):
+    for run in counted(sorted(runs_of(groups), key=lambda run: run.id), "runs"):
         findings, own = _of_run(run, config, keep=not tables, left=left)
         runs.append(findings)
         tables += own

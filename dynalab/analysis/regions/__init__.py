@@ -51,6 +51,7 @@ from dynalab.analysis.regions.phases import COUNTED, FEWEST, phases_of
 from dynalab.analysis.regions.summary import show
 from dynalab.analysis.sources import record_of
 from dynalab.core.errors import ConfigError, NothingMatched
+from dynalab.core.progress import counted
 from dynalab.core.words import count
 from dynalab.probes import regions as probe
 from dynalab.probes.regions import METHODS, SETS, Neighbourhoods
@@ -157,7 +158,7 @@ def _of_group(group: Group, config: Config) -> Iterator[tuple[RunFindings, Rows 
     source = source_of(group, config.source)
     around = Neighbourhoods(config.directions, tuple(config.radii), config.method)
     landmarks = [landmark(group, metric) for metric in LEVELS.values()]
-    for run, *steps in zip(group.runs, *landmarks, strict=True):
+    for run, *steps in zip(counted(group.runs, "runs", group.id), *landmarks, strict=True):
         why, rows = too_few(run, source), None
         if not why:
             weights = source == "weights"
