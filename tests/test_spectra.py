@@ -10,6 +10,8 @@ from dynalab.config.compiling import compiler
 from dynalab.core.state import ProbeState
 from dynalab.models.base import Matrix
 from dynalab.models.describe import WeightSelection
+from dynalab.models.nets.mlp import MLP
+from dynalab.probes import parity as probe
 from dynalab.probes import spectra
 from dynalab.probes.weights import WeightStatistics
 
@@ -136,6 +138,38 @@ def test_medians_are_entries(kind, count):
     x = others.get(kind, x).astype(np.float32)
     found = statistics_of([torch.from_numpy(x)[None, None]], [])["median_w"].item()
     assert found == np.sort(x)[(count - 1) // 2]
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "hidden", "bias"), [(3, 30, 100, True), (2, 9, 5, False), (6, 19, 33, True)]
+)
+def test_progress_of_parities_is_that_of_torch(k, n, hidden, bias, monkeypatch):
+    torch.manual_seed(0)
+    networks = [MLP(n, 1, [hidden], bias=bias) for _ in range(6)]
+    then, now = (
+        {name: torch.stack([dict(own.named_parameters())[name].detach() for own in some]) for name in then}
+        for some in (networks[:3], networks[3:])
+        for then in [dict(networks[0].named_parameters())]
+    )
+    # One that has not moved, and one whose others have not.
+    now["layers.0.weight"][0] = then["layers.0.weight"][0]
+    now["layers.0.weight"][1, :, k:] = then["layers.0.weight"][1, :, k:]
+    measure = probe.build(probe.Config(k=k), networks[0]).measure
+
+    def found(of: slice) -> dict[str, torch.Tensor]:
+        state = ({name: it[of] for name, it in params.items()} for params in (now, then))
+        return measure(ProbeState(1, next(state), initial=next(state)))
+
+    ours, alone = found(slice(None)), found(slice(2, 3))
+    assert ours["parity_separation"][:2].isnan().all() and ours["parity_fourier"].isfinite().all()
+    without_code(monkeypatch)
+    theirs = found(slice(None))
+    assert [*ours] == [*theirs]
+    for name, own in ours.items():
+        torch.testing.assert_close(own, theirs[name], rtol=1e-11, atol=0, equal_nan=True, msg=name)
+        assert torch.equal(own[2:], alone[name])
+    for name in ("parity_movement", "parity_relevant", "parity_irrelevant"):
+        assert torch.equal(ours[name], theirs[name])
 
 
 @pytest.mark.parametrize("count", [1, 15, 32, 1000])

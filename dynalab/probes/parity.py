@@ -15,6 +15,7 @@ The first layer is the first matrix that the network counts as its weights (`dyn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,20 +73,31 @@ class ParityProgress:
         import torch
 
         assert state.initial is not None
-        now = next(matrices(state.params, self.first))
-        moved = now.to(torch.float64, copy=True).sub_(next(matrices(state.initial, self.first)))
-        spread = [_rms(part) for part in (moved[..., : self.k], moved[..., self.k :])]
-        largest = moved.abs_().amax(1)
-        result = {"parity_movement": largest.amax(1), "parity_relevant": largest[:, : self.k].amax(1)}
-        if moved.shape[2] > self.k:
-            result["parity_irrelevant"] = largest[:, self.k :].amax(1)
-            ratio = spread[0] / spread[1]
-            result["parity_separation"] = ratio.masked_fill(~ratio.isfinite(), torch.nan)
+        now, then = (next(matrices(params, self.first)) for params in (state.params, state.initial))
+        result = dict(zip(COLUMNS, _movement(now, then, self.k), strict=False))
         if self.coefficients is not None:
             found = self.coefficients(state.params, _sets(self.k, now.shape[2], now.device))
             ratio = found[:, 0].abs() / found[:, 1:].square().mean(1).sqrt()
             result["parity_fourier"] = ratio.masked_fill(~ratio.isfinite(), torch.nan)
         return result
+
+
+def _movement(now: Tensor, then: Tensor, k: int) -> Sequence[Tensor]:
+    """Return the movements of matrices (S, m, n), (S,) each, in the order of `COLUMNS`; two where k is n."""
+    import torch
+
+    from dynalab.probes.spectra import movement
+
+    if (known := movement(now, then, k)) is not None:
+        return known.unbind()[: 4 if k < now.shape[2] else 2]
+    moved = now.to(torch.float64, copy=True).sub_(then)
+    spread = [_rms(part) for part in (moved[..., :k], moved[..., k:])]
+    largest = moved.abs_().amax(1)
+    whole, relevant = largest.amax(1), largest[:, :k].amax(1)
+    if k == moved.shape[2]:
+        return whole, relevant
+    ratio = spread[0] / spread[1]
+    return whole, relevant, largest[:, k:].amax(1), ratio.masked_fill(~ratio.isfinite(), torch.nan)
 
 
 def _sets(k: int, n: int, device: torch.device) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from dynalab.models.nets.mlp import MLP
 from dynalab.models.nets.parity import PolyNet
+from dynalab.probes.spectra import coefficients
 
 # Weights of S runs, sets (m, k) -> coefficients (S, m), float64.
 Coefficients = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -65,10 +66,12 @@ def polynet(params: Mapping[str, Tensor], sets: Tensor) -> Tensor:
 
 def relu(params: Mapping[str, Tensor], sets: Tensor) -> Tensor:
     """Return the coefficients of a ReLU network with one hidden layer and one output, in leading order."""
+    bias, k = params.get("layers.0.bias"), sets.shape[1]
+    known = coefficients(params["layers.0.weight"], bias, params["layers.1.weight"], sets)
+    if known is not None:
+        return known
     weight = params["layers.0.weight"].detach().to(torch.float64)
-    k = sets.shape[1]
     scale = weight.square().sum(2).sqrt()
-    bias = params.get("layers.0.bias")
     ratio = torch.zeros_like(scale) if bias is None else bias.detach().to(torch.float64) / scale
     density = torch.exp(-0.5 * ratio * ratio) / math.sqrt(2.0 * math.pi)
     slope = (-1.0) ** k * _hermite(k - 2, ratio) * density / scale ** (k - 1)

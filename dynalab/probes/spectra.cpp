@@ -500,3 +500,78 @@ extern "C" void squares(const Part *parts, const Part *others, Size count, Size 
       *to++ = sum(sums[0] + sums[1] + (sums[2] + sums[3])) + rest;
     }
 }
+
+// How far matrices (S, m, n) have moved: the largest size of an entry of what they differ in from others, the same over
+// the first k columns and over the rest, and the ratio of the root mean squares of the two: (4, S).
+extern "C" int movement(const float *now, const float *then, Size runs, Size m, Size n, Size k, double *to) try {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Memory room(2 * whole(n));
+  double *squares = room.numbers(), *largest = squares + whole(n);
+  for (Size run = 0; run < runs; run++, to++) {
+    std::memset(squares, 0, 2 * whole(n) * sizeof(double));
+    for (Size i = 0; i < m; i++, now += n, then += n) {
+      Size j = 0;
+      for (; j + V <= n; j += V) {
+        const Vec off = load(now + j) - load(then + j), most = load(largest + j);
+        store(squares + j, load(squares + j) + off * off);
+        store(largest + j, size(off) > most ? size(off) : most);
+      }
+      for (; j < n; j++) {
+        const double off = (double)now[j] - then[j];
+        squares[j] += off * off, largest[j] = std::max(largest[j], std::fabs(off));
+      }
+    }
+    double sums[2] = {}, most[2] = {};
+    for (Size j = 0; j < n; j++) sums[j >= k] += squares[j], most[j >= k] = std::max(most[j >= k], largest[j]);
+    for (int i = 0; i < 2; i++)
+      if (std::isnan(sums[i])) most[i] = nan;
+    const double ratio = std::sqrt(sums[0] / (m * k)) / std::sqrt(sums[1] / (m * (n - k)));
+    to[0] = std::isnan(sums[1]) ? nan : std::max(most[0], most[1]);
+    to[runs] = most[0], to[2 * runs] = most[1], to[3 * runs] = std::isfinite(ratio) ? ratio : nan;
+  }
+  return 0;
+} catch (const std::bad_alloc &) {
+  return 1;
+}
+
+// The Fourier coefficients of ReLU networks with one hidden layer, of weights (S, m, n), biases (S, m), null where there
+// are none, and outer weights (S, m), on sets (count, k): (S, count). The formula stands in parity_fourier.py.
+extern "C" int coefficients(const float *weights, const float *biases, const float *outer, Size runs, Size m, Size n,
+                            const Size *sets, Size count, Size k, double *to) try {
+  const Size ld = whole(m);
+  Memory room((n + 2) * ld);
+  double *turned = room.numbers(), *factors = turned + n * ld, *squares = factors + ld;
+  for (Size run = 0; run < runs; run++, weights += m * n) {
+    for (Size some = 0; some < m; some += V)
+      for (Size j = 0; j < n; j++)
+        for (Size i = some; i < m && i < some + V; i++) turned[j * ld + i] = weights[i * n + j];
+    std::memset(squares, 0, ld * sizeof(double));
+    for (Size j = 0; j < n; j++)
+      for (Size i = 0; i < ld; i += V) {
+        const Vec x = load(turned + j * ld + i);
+        store(squares + i, load(squares + i) + x * x);
+      }
+    for (Size i = 0; i < m; i++) {
+      const double scale = std::sqrt(squares[i]), t = biases ? biases[run * m + i] / scale : 0;
+      double before = 0, hermite = 1, power = scale;
+      for (Size order = 0; order < k - 2; order++) {
+        const double next = t * hermite - order * before;
+        before = hermite, hermite = next, power *= scale;
+      }
+      const double density = std::exp(-0.5 * t * t) / std::sqrt(2 * M_PI);
+      factors[i] = outer[run * m + i] * ((k & 1 ? -hermite : hermite) * density / power);
+    }
+    for (Size set = 0; set < count; set++) {
+      Vec total{};
+      for (Size i = 0; i < ld; i += V) {
+        Vec product = load(factors + i);
+        for (Size q = 0; q < k; q++) product *= load(turned + sets[set * k + q] * ld + i);
+        total += product;
+      }
+      *to++ = sum(total);
+    }
+  }
+  return 0;
+} catch (const std::bad_alloc &) {
+  return 1;
+}

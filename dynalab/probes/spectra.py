@@ -29,6 +29,8 @@ _FUNCTIONS = {
     "statistics": [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_double, c_void_p],
     "spectra": [*[c_void_p] * 3, c_int64, c_double, c_void_p],
     "squares": [c_void_p, c_void_p, c_int64, c_int64, c_void_p],
+    "movement": [c_void_p, c_void_p, *[c_int64] * 4, c_void_p],
+    "coefficients": [*[c_void_p] * 3, *[c_int64] * 3, c_void_p, c_int64, c_int64, c_void_p],
 }
 
 
@@ -70,8 +72,7 @@ def statistics(weights: Sequence[Tensor], biases: Sequence[Tensor], least: float
     found = torch.empty(14, len(held[0]), dtype=torch.float64)
     about = (parts, rows, len(parts), others[1], len(biases), found.shape[1])
     refused = made.statistics(*about, least, found.data_ptr())
-    if refused == 1:
-        raise MemoryError
+    _require(refused)
     return None if refused else found
 
 
@@ -92,8 +93,7 @@ def spectra(products: Sequence[Tensor], least: float) -> Tensor:
         )
         given, to = ((c_void_p * kinds)(*(it.data_ptr() for it in several)) for several in (products, found))
         refused = made.spectra(given, counts, sizes, kinds, least, to)
-        if refused == 1:
-            raise MemoryError
+        _require(refused)
         if not refused:
             return torch.cat(found, dim=2)
     found = []
@@ -123,6 +123,46 @@ def squares(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor] | None =
     found = torch.empty(len(tensors), len(held[0]), dtype=torch.float64)
     made.squares(parts, less, *found.shape, found.data_ptr())
     return dict(zip(tensors, found, strict=True))
+
+
+def movement(now: Tensor, then: Tensor, k: int) -> Tensor | None:
+    """Return of matrices (S, m, n) the columns of `dynalab.probes.parity` but the last, (4, S), in compiled code.
+
+    None where it does not know the tensors.
+    """
+    made = _known([now, then])
+    if made is None:
+        return None
+    now, then = now.contiguous(), then.contiguous()
+    found = torch.empty(4, len(now), dtype=torch.float64)
+    _require(made.movement(now.data_ptr(), then.data_ptr(), *now.shape, k, found.data_ptr()))
+    return found
+
+
+def coefficients(weight: Tensor, bias: Tensor | None, outer: Tensor, sets: Tensor) -> Tensor | None:
+    """Return what `dynalab.probes.parity_fourier.relu` does, in compiled code; None where it does not know the tensors.
+
+    Args:
+        weight: (S, m, n).
+        bias: (S, m).
+        outer: (S, 1, m).
+        sets: (count, k), int64.
+    """
+    held = [it for it in (weight, outer, bias) if it is not None]
+    made = _known(held)
+    if made is None:
+        return None
+    held = [it.contiguous() for it in held]
+    found = torch.empty(len(weight), len(sets), dtype=torch.float64)
+    first, last, *middle = (it.data_ptr() for it in held)
+    about = (first, *(middle or [None]), last, *weight.shape)
+    _require(made.coefficients(*about, sets.contiguous().data_ptr(), *sets.shape, found.data_ptr()))
+    return found
+
+
+def _require(refused: int) -> None:
+    if refused == 1:
+        raise MemoryError
 
 
 def _parts(tensors: Sequence[Tensor]) -> tuple[list[Tensor], ctypes.Array[_Part]]:
