@@ -148,14 +148,12 @@ def coefficients(weight: Tensor, bias: Tensor | None, outer: Tensor, sets: Tenso
         outer: (S, 1, m).
         sets: (count, k), int64.
     """
-    held = [it for it in (weight, outer, bias) if it is not None]
-    made = _known(held)
+    made = _known([weight, outer, *([] if bias is None else [bias])])
     if made is None:
         return None
-    held = [it.contiguous() for it in held]
+    held = [it if it is None else it.contiguous() for it in (weight, bias, outer)]
     found = torch.empty(len(weight), len(sets), dtype=torch.float64)
-    first, last, *middle = (it.data_ptr() for it in held)
-    about = (first, *(middle or [None]), last, *weight.shape)
+    about = (*(None if it is None else it.data_ptr() for it in held), *weight.shape)
     _require(made.coefficients(*about, sets.contiguous().data_ptr(), *sets.shape, found.data_ptr()))
     return found
 
