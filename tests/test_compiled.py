@@ -69,6 +69,9 @@ KNOWN = {
         "train.clip=0.2",
         "average=ema",
     ],
+    "parts of unequal size": [*DIGITS, "train.accumulate=2", "train.clip=0.2"],
+    "parts of bits": [*PARITY, "train.accumulate=3", "task.label_noise=0.1"],
+    "parts of pairs": [*GROKKING, "train.accumulate=2", "train.batch_size=8"],
     "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
 }
 # What it does not know, and how it says so.
@@ -81,7 +84,6 @@ UNKNOWN = {
     "optimizer=sam": [*DIGITS, "optimizer=sam"],
     "optimizer=lookahead": [*DIGITS, *LOOKAHEAD, "optimizer.inner=rmsprop"],
     "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
-    "train.accumulate=2": [*DIGITS, "train.accumulate=2"],
     "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
     "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
     "optimizer.orthogonal=true": [*DIGITS, "optimizer.orthogonal=true"],
@@ -288,7 +290,9 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
-@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "an average", "lookahead, adamw, clipped"])
+@pytest.mark.parametrize(
+    "name", ["hinge", "amsgrad, a schedule", "an average", "lookahead, adamw, clipped", "parts of bits"]
+)
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
     """Neither on who is beside it, nor on how many steps are made at once."""
     alone, many, by_step = (

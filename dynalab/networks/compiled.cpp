@@ -71,10 +71,11 @@ struct Work {
   double clip;  // the largest norm of a gradient; 0: any
   double alpha; // of Lookahead the size of a slow step, its updates between two, and those since the last
   Size period, since;
+  Size parts; // batches of an update
   const uint8_t *lost;  // (S,): whether a run is no longer updated
   Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
   Param *params;
-  const Batch *batches;
+  const Batch *batches; // (steps) of an evaluation, (steps, parts) of updates
   float *losses;  // (steps, S)
   double *shares; // of an evaluation, (steps, S): the share of a batch that is right
   Size slots;
@@ -229,12 +230,12 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
   return gradient * (1.0f - y * y);
 }
 
-// Of outputs (rows, ld): returns the sum of losses and turns them into the gradients of the mean over `size` examples;
+// Of outputs (rows, ld): returns the sum of losses and turns them into the gradients of the mean over `examples`;
 // in an evaluation says instead which are right, and how many.
 template <bool TRAINS>
 static double lowered(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
-                      Size first, const float *signs, Size &count) {
-  const float share = (float)(1.0 / batch.size), heat = (float)(1.0 / w.temperature);
+                      Size first, const float *signs, Size examples, Size &count) {
+  const float share = (float)(1.0 / examples), heat = (float)(1.0 / w.temperature);
   uint8_t *right = TRAINS || !batch.right ? nullptr : batch.right + run * batch.size + first;
   double total = 0;
   if (w.loss == CROSS_ENTROPY) {
@@ -776,7 +777,7 @@ struct Net {
         const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
         forward(batch, run, first, rows);
         const Size ld = whole(widths[w.layers]);
-        total += lowered<false>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, count);
+        total += lowered<false>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, batch.size, count);
       }
       w.losses[place * w.runs + run] = (float)(total / batch.size);
       w.shares[place * w.runs + run] = (double)count / batch.size;
@@ -791,33 +792,43 @@ struct Net {
     return true;
   }
 
+  // Takes a batch of an update's `examples` there and back: adds to the gradients, or starts them where `none` had
+  // one yet. Returns the sum of losses.
+  double pass(const Batch &batch, Size run, Size examples, bool &none) {
+    double total = 0;
+    Size count = 0;
+    for (Size first = 0; first < batch.size; first += ROWS) {
+      const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
+      const Size ld = whole(widths[w.layers]);
+      forward(batch, run, first, rows);
+      total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, examples, count);
+      const Size among = w.loss == CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
+      if (!among) continue;
+      backward(batch, run, first, among, none);
+      none = false;
+    }
+    return total;
+  }
+
   void train(Size run) {
     take(run);
-    Size count = 0;
     const bool still = rests();
     bool fresh = true, clear = false; // whether weights are new to passes, and gradients are zero
     const auto clean = [this] {
       for (Own &o : own) std::memset(o.gradients, 0, o.size() * sizeof(float));
     };
     for (Size step = 0; step < w.steps; step++) {
-      const Batch &batch = w.batches[step];
+      const Batch *batches = w.batches + step * w.parts;
       bool none = true; // whether no example has had a gradient yet
       if (w.first == PAIRS) clean();
       if (fresh) turn();
       double total = 0;
-      for (Size first = 0; first < batch.size; first += ROWS) {
-        const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
-        const Size ld = whole(widths[w.layers]);
-        forward(batch, run, first, rows);
-        total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, count);
-        const Size among = w.loss == CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
-        if (!among) continue;
-        backward(batch, run, first, among, none);
-        none = false;
-      }
+      Size examples = 0;
+      for (Size part = 0; part < w.parts; part++) examples += batches[part].size;
+      for (Size part = 0; part < w.parts; part++) total += pass(batches[part], run, examples, none);
       if (none && !clear) clean();
       clear = none;
-      w.losses[step * w.runs + run] = (float)(total / batch.size);
+      w.losses[step * w.runs + run] = (float)(total / examples);
       for (const Own &o : own) masked(o, o.gradients);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
@@ -828,7 +839,7 @@ struct Net {
         }
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
       if (fresh && w.clip) clip();
-      if (fresh) move_free(step, batch.rate);
+      if (fresh) move_free(step, batches->rate);
       if (fresh && w.period && (w.since + step + 1) % w.period == 0) synchronise();
       if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }

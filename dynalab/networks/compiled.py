@@ -75,6 +75,7 @@ class Work(Structure):
         ("alpha", c_double),
         ("period", c_int64),
         ("since", c_int64),
+        ("parts", c_int64),
         ("lost", c_void_p),
         ("weights", c_int64 * MOST_LAYERS),
         ("biases", c_int64 * MOST_LAYERS),

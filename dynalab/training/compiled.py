@@ -51,7 +51,6 @@ def unknown(
     if len({(group["lr"], *group.get("betas", ())) for group in groups}) > 1:
         return f"optimizer={config.optimizer.name} has several rates"
     asked = {
-        f"train.accumulate={train.accumulate}": train.accumulate > 1,
         "train.sphere=true": train.sphere,
         f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
         f"train.modes={train.modes}": train.modes is not None,
@@ -93,7 +92,7 @@ class Compiled(Passes):
         work.beta1, work.beta2 = group.get("betas", (0.0, 0.0))
         for key in ("nesterov", "momentum", "dampening", "eps"):
             setattr(work, key, group.get(key, 0))
-        work.clip = train.clip or 0
+        work.clip, work.parts = train.clip or 0, train.accumulate
         if self._lookahead is not None:
             work.alpha, work.period = self._lookahead.alpha, self._lookahead.k
 
@@ -106,7 +105,7 @@ class Compiled(Passes):
         masks: Mapping[str, Tensor],
         takings: Sequence[Taking] = (),
     ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-        """Make an update with each batch, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
+        """Make an update with each batch, or `train.accumulate` of them, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
 
         `masks` are 0 where weights are held (`Masks.of`); `takings` say what takes in the weights in their course.
 
@@ -146,7 +145,7 @@ class Compiled(Passes):
         mask = None if lost is None else lost.to(torch.uint8)
         work.lost = None if mask is None else mask.data_ptr()
         told = np.concatenate([described(batch, alive) for batch in batches])
-        told["rate"] = np.array(factors) * self._rate
+        told["rate"] = np.repeat(factors, work.parts) * self._rate
         work.batches = told.ctypes.data
         takes = self._take(takings)
         work.takes = takes.ctypes.data if len(takings) else None

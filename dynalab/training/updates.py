@@ -101,6 +101,7 @@ class Updates:
         self._bits: BitData | None = None
         self._averaging: Averaging | None = None
         self.uncompiled: str | None = None
+        self._parts = config.train.accumulate
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
 
     def compile(self, config: EnsembleConfig, evaluation: Evaluation, averaging: Averaging | None) -> None:
@@ -140,11 +141,12 @@ class Updates:
         """
         assert self._compiled is not None
         steps = range(self.step, self.step + count)
+        numbers = range(self.step * self._parts, (self.step + count) * self._parts)
         batches: Sequence[Batch | Bits]
         if self._bits is not None:
-            batches = self._bits.train_bits(self.step, count)
+            batches = self._bits.train_bits(numbers[0], len(numbers))
         else:
-            batches = [self._data.train_batch(step) for step in steps]
+            batches = [self._data.train_batch(number) for number in numbers]
         factors = [self._factor(step) for step in steps]
         takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
         losses, kept = self._compiled.make(
@@ -153,7 +155,7 @@ class Updates:
         self.last = Update(
             {**self.evaluated(), **kept["previous"]} if "previous" in kept else None,
             kept.get("gradients"),
-            self._data.train_batch(steps[-1]) if "batch" in wanted else None,
+            self._data.train_batch(numbers[-1]) if "batch" in wanted else None,
         )
         self._losses.add(losses, self.step)
         self.step += count
