@@ -34,6 +34,8 @@ PARITY = ["task=parity", "task.n=9", "train.batch_size=13", "model.hidden=[21]",
 DIGITS = ["task=digits", "task.n_train=90", "train.batch_size=37", "model=mlp", "model.hidden=[19,33]"]
 GROKKING = ["task=grokking", "task.modulus=7", "model.width=20", "eval.every=10"]
 MOMENTUM = ["optimizer=sgd", "optimizer.lr=0.03", "optimizer.momentum=0.9"]
+REGRESSION = ["task=regression", "model.hidden=[11]", "eval.every=10"]
+TEACHER = ["task.target=teacher", "task.teacher=[5,8,5]"]
 LOOKAHEAD = ["optimizer=lookahead", "optimizer.k=3"]
 # Everything that the code knows, in some combination.
 KNOWN = {
@@ -72,6 +74,10 @@ KNOWN = {
     "parts of unequal size": [*DIGITS, "train.accumulate=2", "train.clip=0.2"],
     "parts of bits": [*PARITY, "train.accumulate=3", "task.label_noise=0.1"],
     "parts of pairs": [*GROKKING, "train.accumulate=2", "train.batch_size=8"],
+    "mean squares": [*GROKKING, "task.loss=mse", "train.temperature=2"],
+    "half squares": [*DIGITS, "task.loss=mse", *MOMENTUM],
+    "a regression": [*REGRESSION, "optimizer.lr=0.1", "train.temperature=2"],
+    "a teacher of several outputs": [*REGRESSION, *TEACHER, "task.loss=mse", "train.batch_size=7"],
     "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
 }
 # What it does not know, and how it says so.
@@ -79,7 +85,7 @@ UNKNOWN = {
     "model=nanda": [*GROKKING, "model=nanda"],
     "model=mlp": [*DIGITS, "model.norm=batch"],
     "this model=mlp": [*DIGITS, "model.activation=gelu"],
-    "loss of task=grokking": [*GROKKING, "task.loss=mse"],
+    "loss of task=grokking": [*GROKKING, "task.loss=stablemax"],
     "optimizer=rmsprop": [*DIGITS, "optimizer=rmsprop"],
     "optimizer=sam": [*DIGITS, "optimizer=sam"],
     "optimizer=lookahead": [*DIGITS, *LOOKAHEAD, "optimizer.inner=rmsprop"],
@@ -149,12 +155,17 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
     for split in ("train", "test"):
         right: list[list[torch.Tensor]] = [[], []]
         one, other = (
-            made.measuring._evaluation.of(split, weights, own)
+            made.measuring._evaluation.of(split, weights, own if hasattr(made.task, "correct") else None)
             for made, own in zip((ours, plain), right, strict=True)
         )
         assert one.keys() == other.keys()
         for name, values in other.items():
             torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-6)
+        batches = plain.data.eval_batches(split)
+        losses, _ = ours.updates._compiled.evaluate(batches, weights, None)
+        sizes = torch.tensor([float(batch.size) for batch in batches])
+        mean = (losses * sizes[:, None]).sum(0) / sizes.sum()
+        torch.testing.assert_close(mean.double(), other[f"{split}_loss"], rtol=1e-5, atol=1e-6)
         assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
 
 
@@ -291,7 +302,15 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
 
 @pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
 @pytest.mark.parametrize(
-    "name", ["hinge", "amsgrad, a schedule", "an average", "lookahead, adamw, clipped", "parts of bits"]
+    "name",
+    [
+        "hinge",
+        "amsgrad, a schedule",
+        "an average",
+        "lookahead, adamw, clipped",
+        "parts of bits",
+        "half squares",
+    ],
 )
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
     """Neither on who is beside it, nor on how many steps are made at once."""

@@ -33,7 +33,7 @@ typedef int32_t Ints __attribute__((vector_size(V * sizeof(float)), aligned(4), 
 constexpr Size ROWS = 64, LAYERS = 16, GROUP = 3, SUMS = 1 << GROUP, WIDE = 8;
 enum First { DENSE, PAIRS };
 enum Activation { RELU, TANH, SQUARE, CUBE };
-enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY };
+enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY, HALF_SQUARES, MEAN_SQUARES }; // the last three of several outputs
 enum Optimizer { SGD, ADAM, ADAMW };
 
 // One parameter of all runs; mirrored in compiled.py.
@@ -49,12 +49,13 @@ struct Param {
 };
 
 struct Batch {
-  const void *inputs, *targets; // float (B, in), or symbols (B, 2), or bits; float (B,), or labels (B,)
+  const void *inputs, *targets; // float (B, in), or symbols (B, 2), or bits; float (B,), or labels (B,), or float (B, columns)
   uint8_t *right; // of an evaluation, (S, B): whether an output is the label's, or has its sign; null where not asked
   Size size, input_run, input_row, target_run, target_row; // entries from run to run and from row to row
   // Of bits, the highest of a byte first, 0 is +1 and 1 is -1: the place of the first one, and of how many a row's
   // label is the product, turned over where `targets`, bytes here, are not null and say so; 0 where inputs are none.
   Size bit, relevant;
+  Size columns; // of targets of several outputs; 0 where they are labels
   double rate;
 };
 
@@ -293,6 +294,32 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
     return total;
   }
   const float *targets = (const float *)batch.targets + run * batch.target_run + first * batch.target_row;
+  if (w.loss > CROSS_ENTROPY) { // of the error to numbers, or to 1 at the label and 0 elsewhere
+    const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
+    const float part = w.loss == HALF_SQUARES ? 1.0f : 2.0f / classes, scale = part * share * heat;
+    if (batch.columns) within(batch.columns - 1, classes), within(classes - 1, batch.columns);
+    Vec squares{};
+    for (Size r = 0; r < rows; r++, out += ld) {
+      for (Size c = 0; heat != 1 && c < ld; c += V) store(out + c, load(out + c) * heat);
+      for (Size c = 0; c < batch.columns; c++) out[c] -= targets[r * batch.target_row + c];
+      if (!batch.columns) {
+        const Size label = within(labels[r * batch.target_row], classes);
+        bool largest_first = true;
+        for (Size c = 0; !TRAINS && c < classes; c++)
+          largest_first = largest_first && (c < label ? out[c] < out[label] : out[c] <= out[label]);
+        count += largest_first;
+        if (right) right[r] = largest_first;
+        out[label] -= 1;
+      }
+      for (Size c = 0; c < ld; c += V) {
+        const Vec error = load(out + c);
+        squares += error * error;
+        if (TRAINS) store(out + c, error * scale);
+      }
+    }
+    for (int i = 0; i < V; i++) total += squares[i];
+    return total * part / 2;
+  }
   for (Size r = 0; r < rows; r++, out += ld) {
     const float target = batch.relevant ? signs[r] : targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
     if (!TRAINS) {
@@ -802,7 +829,7 @@ struct Net {
       const Size ld = whole(widths[w.layers]);
       forward(batch, run, first, rows);
       total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, examples, count);
-      const Size among = w.loss == CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
+      const Size among = w.loss >= CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
       if (!among) continue;
       backward(batch, run, first, among, none);
       none = false;

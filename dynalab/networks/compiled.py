@@ -24,7 +24,7 @@ from dynalab.networks.stack import Stack
 from dynalab.tasks.loss import Loss
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
-LOSSES = ("hinge", "square", "logistic", "cross_entropy")
+LOSSES = ("hinge", "square", "logistic", "cross_entropy", "half_square", "mean_square")
 MOST_LAYERS, MOMENTS = 16, 3
 
 
@@ -54,6 +54,7 @@ class _Described(Structure):
         *((name, c_int64) for name in ("size", "input_run", "input_row", "target_run", "target_row")),
         ("bit", c_int64),
         ("relevant", c_int64),
+        ("columns", c_int64),
         ("rate", c_double),
     ]
 
@@ -198,12 +199,14 @@ def described(batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:
             told["targets"] = np.uint64(bits.flips.data_ptr()) + starts
         return told
     assert isinstance(batch, Batch)
-    inputs, targets = batch.inputs.flatten(2), batch.targets
-    if inputs.stride(2) != 1:
-        inputs = inputs.contiguous()
+    inputs, targets = (
+        x.contiguous() if x.dim() > 2 and x.stride(2) != 1 else x
+        for x in (batch.inputs.flatten(2), batch.targets)
+    )
     alive += (inputs, targets)
-    strides = (*inputs.stride()[:2], *targets.stride())
-    told[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, 0.0)
+    strides = (*inputs.stride()[:2], *targets.stride()[:2])
+    columns = targets.shape[2] if targets.dim() > 2 else 0
+    told[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, columns, 0.0)
     return told
 
 

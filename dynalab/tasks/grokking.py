@@ -132,8 +132,8 @@ class Grokking:
         return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
     def named_loss(self) -> str:
-        """Return the name of the loss."""
-        return self.config.loss
+        """Return the name of the loss, of the squared error its convention's."""
+        return "mean_square" if self.config.loss == "mse" else self.config.loss
 
     def loss_and_gradient(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Return `loss` of cross-entropy and its gradient by the outputs (S, B, C); None of another."""

@@ -130,6 +130,10 @@ class Regression:
         squares = (outputs - batch.targets).square()
         return squares.mean((1, 2)) if self.config.loss == "mse" else 0.5 * squares.sum(2).mean(1)
 
+    def named_loss(self) -> str:
+        """Return the name of the loss, of the squared error its convention's."""
+        return "mean_square" if self.config.loss == "mse" else self.config.loss
+
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return nothing beside the loss: no output of a regression is right or wrong."""
         return {}

@@ -105,8 +105,9 @@ class Compiled(Passes):
         masks: Mapping[str, Tensor],
         takings: Sequence[Taking] = (),
     ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-        """Make an update with each batch, or `train.accumulate` of them, at its factor of the rate; runs that are `lost`, (S,), stay as they are.
+        """Make an update with each batch, or `train.accumulate` of them, at its factor of the rate.
 
+        Runs that are `lost`, (S,), stay as they are.
         `masks` are 0 where weights are held (`Masks.of`); `takings` say what takes in the weights in their course.
 
         Returns:

@@ -130,8 +130,8 @@ class ImageTask:
         return classification.OF_LABELS[self.config.loss](outputs, batch.targets)
 
     def named_loss(self) -> str:
-        """Return the name of the loss."""
-        return self.config.loss
+        """Return the name of the loss, of the squared error its convention's."""
+        return "half_square" if self.config.loss == "mse" else self.config.loss
 
     def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return `accuracy`, shape (S,), float64."""
