@@ -170,6 +170,32 @@ CASES = [
         '{"my error": ',
         "in metrics: returned a dictionary of my error, expected names of let",
     ),
+    *(
+        (
+            "task",
+            "        return {",
+            f"        {statement}\n        return {{",
+            f"in metrics: writes into {what}, which training and others read; write into a copy (clone)",
+        )
+        for what, statement in (
+            ("batch.targets", "batch.targets.zero_()"),
+            ("batch.inputs", "batch.inputs.numpy()[:] = 7"),
+            ("outputs", "outputs.sigmoid_()"),
+        )
+    ),
+    (
+        "task",
+        "        return (outputs - batch.targets).square()",
+        "        batch.targets.mul_(0.5)\n        return (outputs - batch.targets).square()",
+        "in loss: writes into batch.targets, which training and others read",
+    ),
+    (
+        "task",
+        "        return {",
+        "        self.__dict__['seen'] = self.__dict__.get('seen', 0) + 1\n"
+        "        if self.seen > 2:\n            return {'other': outputs.sum((1, 2))}\n        return {",
+        "in metrics: returned a dictionary of other, expected error, as of the ",
+    ),
     (
         "task",
         "square().mean(dim=(1, 2))",

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from dynalab.core.batch import Batch
 from dynalab.core.plugins import require
+from dynalab.core.words import listed
 from dynalab.models.nets.parts import parts
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated
 from dynalab.tasks.base import TaskData, counted
-from dynalab.tasks.checks import check_metrics, check_values
+from dynalab.tasks.checks import check_metrics, check_values, unwritten
 from dynalab.tasks.loss import Loss
 
 # Entries of rows that go through written-out networks at once on a CPU, so that what becomes of them stays in a core's
@@ -36,6 +37,8 @@ class Evaluation:
 
     def __init__(self, stack: Stack, loss: Loss, data: TaskData) -> None:
         self._stack, self._loss, self._task, self._data = stack, loss, loss.task, data
+        # Split -> names of its metrics, once they are known.
+        self._names: dict[str, tuple[str, ...]] = {}
 
     def of(
         self,
@@ -66,7 +69,9 @@ class Evaluation:
                 outputs[0],
                 "outputs of its forward pass with the batch on the first axis",
             )
-            values = self.values(outputs, self._loss(outputs, batch), batch)
+            with unwritten(self._task.loss, _tensors_of(batch), bits=split not in self._names):
+                losses = self._loss(outputs, batch)
+            values = self.values(split, outputs, losses, batch)
             if correct is not None:
                 correct.append(self._correct(outputs, batch))
             return values, counted(self._task, batch)
@@ -91,7 +96,9 @@ class Evaluation:
         return torch.cat(found)
 
     def _correct(self, outputs: Tensor, batch: Batch) -> Tensor:
-        right = self._task.correct(outputs, batch)  # type: ignore[attr-defined]
+        correct = self._task.correct  # type: ignore[attr-defined]
+        with unwritten(correct, {"outputs": outputs, **_tensors_of(batch)}):
+            right = correct(outputs, batch)
         shape = (self._stack.width, batch.size)
         form = (getattr(right, "shape", None), getattr(right, "dtype", None))
         require(
@@ -102,16 +109,27 @@ class Evaluation:
         )
         return right
 
-    def values(self, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return loss and metrics (S,) of a batch from outputs (S, B, ...) and losses (S,).
+    def values(self, split: str, outputs: Tensor, losses: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return loss and metrics (S,) of a batch of a split from outputs (S, B, ...) and losses (S,).
 
         Raises:
-            PluginError: A plug-in's loss or metric is not one value a run.
+            PluginError: A plug-in's loss or metric is not one value a run, its metrics have other names than those of
+                the batches before, or it writes into what it is given.
         """
         check_values(self._task.loss, losses, self._stack.width)
-        metrics = self._task.metrics(outputs, batch)
-        check_metrics(self._task.metrics, metrics, self._stack.width)
+        measure, names = self._task.metrics, self._names.get(split)
+        with unwritten(measure, {"outputs": outputs, **_tensors_of(batch)}, bits=names is None):
+            metrics = measure(outputs, batch)
+        check_metrics(measure, metrics, self._stack.width)
+        names = self._names.setdefault(split, tuple(metrics))
+        require(
+            set(metrics) == set(names), measure, metrics, f"{listed(names)}, as of the {split} batches before"
+        )
         return {"loss": losses, **metrics}
+
+
+def _tensors_of(batch: Batch) -> dict[str, Tensor]:
+    return {"batch.inputs": batch.inputs, "batch.targets": batch.targets}
 
 
 def averaged(parts: Iterable[tuple[Mapping[str, Tensor], int | Tensor]]) -> dict[str, Tensor]:

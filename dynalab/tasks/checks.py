@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
 from dynalab.core.batch import Batch, InputSpec
 from dynalab.core.columns import OF_UPDATES, declared
-from dynalab.core.plugins import place_of, refuse, require
+from dynalab.core.plugins import PluginError, place_of, refuse, require
 from dynalab.core.words import listed
 
 
@@ -100,6 +101,44 @@ def check_metrics(made: Callable[..., object], metrics: Any, width: int) -> None
     # With the split before them: the loss of the evaluation, and what is recorded of the updates.
     taken = ["loss", *(name.removeprefix("train_") for name in OF_UPDATES if name.startswith("train_"))]
     check_names(made, metrics, taken)
+
+
+@contextmanager
+def unwritten(made: Callable[..., object], given: Mapping[str, Tensor], bits: bool = False) -> Iterator[None]:
+    """Refuse a plug-in's function that writes, while the block lasts, into tensors that it was given.
+
+    Args:
+        made: The function; of one of dynalab's own nothing is looked at.
+        given: What it reads, by what that is called.
+        bits: Whether writing is told that torch does not count, too, as through numpy or `.data`.
+
+    Raises:
+        PluginError: It does.
+    """
+    place = place_of(made)
+    if place is None:
+        yield
+        return
+    before = {name: _mark(tensor, bits) for name, tensor in given.items()}
+    yield
+    written = next((name for name, mark in before.items() if _mark(given[name], bits) != mark), None)
+    if written is not None:
+        raise PluginError(
+            f"{place}writes into {written}, which training and others read; write into a copy (clone)"
+        )
+
+
+def _mark(tensor: Tensor, bits: bool) -> tuple[int, int]:
+    return tensor._version, _sum_of_bits(tensor) if bits else 0
+
+
+def _sum_of_bits(tensor: Tensor) -> int:
+    import torch
+
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    same = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size(), torch.uint8)
+    return int(tensor.detach().view(same).sum())
 
 
 def check_names(made: Callable[..., object], values: Mapping[str, Any], taken: Collection[str]) -> None:

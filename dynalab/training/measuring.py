@@ -14,13 +14,13 @@ from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.blocks import TYPES, Block
 from dynalab.core.columns import OF_UPDATES
-from dynalab.core.plugins import PluginError, place_of, require
+from dynalab.core.plugins import place_of, require
 from dynalab.core.state import ProbeState
 from dynalab.core.words import listed
 from dynalab.networks.evaluation import Evaluation
 from dynalab.probes.base import Probe
 from dynalab.store.names import BLOCK, block_of, block_series
-from dynalab.tasks.checks import check_names, check_values
+from dynalab.tasks.checks import check_names, check_values, unwritten
 from dynalab.training.averaging import Averaging
 from dynalab.training.cadence import Cadence, cadence, probe_cadences
 from dynalab.training.embedding import Embedding
@@ -82,14 +82,8 @@ class Measurement:
             rows.setdefault(self.grid.name, {}).update(host.finish(self._finish, prepared, self._names[0]))
             return
         measure = self.probe.measure
-        before = None if place_of(measure) is None else _marks(state, bits=not self._names)
-        row = measure(state)
-        if before is not None:
-            after = _marks(state, bits=not self._names)
-            written = [name for name, mark in before.items() if after[name] != mark]
-            if written:
-                where = f"{place_of(measure)}writes into the state's {written[0]}"
-                raise PluginError(f"{where}, which training and others read; write into a copy (clone)")
+        with unwritten(measure, _tensors_of(state), bits=not self._names):
+            row = measure(state)
         some = isinstance(row, dict) and (row or not place_of(measure))
         require(some, measure, row, "a dictionary, name -> one value a run")
         width, blocks = next(iter(state.params.values())).shape[0], self.blocks
@@ -133,13 +127,8 @@ def _check_blocks(probe: Probe, row: Mapping[str, Tensor], blocks: Mapping[str, 
         require(form == (shape, block.dtype), probe.measure, value, wanted)
 
 
-def _marks(state: ProbeState, bits: bool) -> dict[str, tuple[int, int]]:
-    """Return what tells whether somebody wrote into a state's tensors.
-
-    Args:
-        state: The state.
-        bits: Whether it is to tell of writing that torch does not count, as through numpy or `.data`.
-    """
+def _tensors_of(state: ProbeState) -> dict[str, Tensor]:
+    """Return a state's tensors, by what they are called."""
     found: dict[str, Tensor] = {}
     for field_name in ("params", "initial", "previous", "gradients", "optimizer_state"):
         for name, held in (getattr(state, field_name) or {}).items():
@@ -147,14 +136,7 @@ def _marks(state: ProbeState, bits: bool) -> dict[str, tuple[int, int]]:
             found |= {f"{field_name}[{name!r}]{f'[{k!r}]' if k else ''}": x for k, x in several.items()}
     if state.batch is not None:
         found |= {"batch.inputs": state.batch.inputs, "batch.targets": state.batch.targets}
-    return {name: (tensor._version, _sum_of_bits(tensor) if bits else 0) for name, tensor in found.items()}
-
-
-def _sum_of_bits(tensor: Tensor) -> int:
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    same = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size(), torch.uint8)
-    return int(tensor.detach().view(same).sum())
+    return {f"the state's {name}": tensor for name, tensor in found.items()}
 
 
 def measurements(
@@ -263,7 +245,7 @@ class Measuring:
         """Evaluate the training examples in the pass of the next update, which is made now."""
         done = self._updates.gradients.ahead(self._updates.step)
         with torch.no_grad():
-            values = self._evaluation.values(done.outputs, done.losses, done.batch)
+            values = self._evaluation.values("train", done.outputs, done.losses, done.batch)
         return {f"train_{name}": value.detach().to(torch.float64) for name, value in values.items()}
 
     def evaluate(self, split: str) -> dict[str, Tensor]:
