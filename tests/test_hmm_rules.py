@@ -508,8 +508,8 @@ def test_differences_have_the_error_of_a_mean():
     assert selection.difference(np.array([1.0, 3.0]), np.zeros(2)) == (2, pytest.approx(1))
     assert selection.difference(np.array([4.0]), np.array([1.0])) == (3, 0)
     # A gap of 1 with an error of .54; one of just an error is within it.
-    assert selection.one_standard_error([np.zeros(4), np.array([1, 2, -0.5, 1.5])]) == 1
-    assert selection.one_standard_error([np.zeros(2), np.array([0.0, 2.0])]) == 0
+    assert selection.smallest([np.zeros(4), np.array([1, 2, -0.5, 1.5])], 100) == 1
+    assert selection.smallest([np.zeros(2), np.array([0.0, 2.0])], 100) == 0
     said = selection._of_unseen_runs([np.array([0.0, 1, 5]), np.array([3.0, 5, 4])], 0)
     sem = [stats.sem(x) for x in ([0, 1, 5], [3, 4, -1])]
     assert list(said.values()) == pytest.approx([2, sem[0], 2, sem[1]])

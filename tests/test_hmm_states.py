@@ -3,7 +3,7 @@
 import numpy as np
 
 from dynalab.analysis.hmm import states
-from dynalab.analysis.hmm.selection import assign_folds, one_standard_error
+from dynalab.analysis.hmm.selection import assign_folds, smallest
 from dynalab.core.stats import clopper_pearson
 
 A = [np.array(x) for x in ([2, 2, 0, 0, 1], [2, 0, 0, 1, 1], [2, 1, 1, 1, 1])]
@@ -51,7 +51,7 @@ def test_profiles():
     np.testing.assert_allclose(drifts[:, 0], [1.0, (2 + 0 + 2) / 3, np.nan])
 
 
-def test_one_standard_error_rule():
+def test_the_smallest_model_within_one_standard_error_or_one_nat_a_run():
     rng = np.random.default_rng(0)
     # Runs differ by far more than models do, and alike under all of them.
     runs = 10 * rng.normal(size=20)
@@ -60,11 +60,13 @@ def test_one_standard_error_rule():
     best = runs + 5
     # The standard error of the difference to the best is 0.1.
     for gap, expected in ((0.09, 0), (0.11, 1)):
-        assert one_standard_error([best - gap + 0.1 * wobble, best, best - 1e-3]) == expected
-    assert one_standard_error([best]) == 0
-    assert one_standard_error([best, best]) == 0, "of equal models the smaller"
+        assert smallest([best - gap + 0.1 * wobble, best, best - 1e-3], 100) == expected
+    # Of nine rows .11 nats each are less than one nat, of ten more.
+    assert [smallest([best - 0.11 + 0.1 * wobble, best], rows) for rows in (9, 10)] == [0, 1]
+    assert smallest([best], 100) == 0
+    assert smallest([best, best], 100) == 0, "of equal models the smaller"
     # One run has no error: the best.
-    assert one_standard_error([np.array([1.0]), np.array([2.0]), np.array([1.9])]) == 1
+    assert smallest([np.array([1.0]), np.array([2.0]), np.array([1.9])], 100) == 1
 
 
 def test_folds_are_even_seeded_and_single_runs_when_few():

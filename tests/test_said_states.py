@@ -110,7 +110,7 @@ def test_a_model_in_sentences_tables_and_figures(page: Writer, outputs: Path) ->
     ]
     shown.says(
         "Log-likelihood of runs that were held out whole, with its standard error over runs; the smallest number "
-        "within one standard error of the best is taken. BIC is of the fit on all runs."
+        "within one standard error, or one nat a run, of the best is taken. BIC is of the fit on all runs."
     )
     assert (
         "Model selection: 3 states are chosen" in shown.alts()
@@ -302,7 +302,8 @@ def test_trust_selection_and_what_differs(page: Writer, outputs: Path) -> None:
     )
     why = (
         "K = 3: on unseen runs 0.1 (error 0.4) nats a frame behind K = 4, no more than one standard error of this "
-        "difference; no smaller K is as near. Held-out runs have 3.90 nats a frame (standard error 0.50)."
+        "difference or one nat a run; no smaller K is as near. Held-out runs have 3.90 nats a frame (standard error "
+        "0.50)."
     )
     lines = terminal(result)
     shown.says(why)

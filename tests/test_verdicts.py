@@ -50,10 +50,10 @@ def selection(*behind: tuple[float, float]) -> list[Candidate]:
         # The best itself: what was passed over, and by how much.
         (selection((2, 0.1), (0.5, 0.2), (0, 0), (0.1, 0.3)), 3,
          "K = 3: the highest mean over unseen runs, and every smaller K is more than one standard error of the "
-         "difference behind, K = 2 by 0.5 (error 0.2) nats a frame"),
+         "difference, and one nat a run, behind, K = 2 by 0.5 (error 0.2) nats a frame"),
         (selection((2, 0.1), (0.1, 0.2), (0, 0)), 2,
          "K = 2: on unseen runs 0.1 (error 0.2) nats a frame behind K = 3, no more than one standard error of this "
-         "difference; no smaller K is as near"),
+         "difference or one nat a run; no smaller K is as near"),
         (selection((0, 0), (0.1, 0.2)), 1, "K = 1: no larger K has a higher mean over unseen runs"),
     ],
 )  # fmt: skip

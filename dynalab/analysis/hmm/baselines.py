@@ -24,7 +24,7 @@ from dynalab.analysis.hmm import workers
 from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import Features
 from dynalab.analysis.hmm.findings import Baseline
-from dynalab.analysis.hmm.selection import difference, one_standard_error
+from dynalab.analysis.hmm.selection import difference, smallest
 from dynalab.analysis.hmm.tasks import Task, cost, solve
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def compare(
         else:
             scores = [np.concatenate([done[Job(name, k, f)] for f in folds[name]]) for k in tried]
         means, errors = zip(*(difference(x, np.zeros_like(x)) for x in scores), strict=True)
-        n, place, comparable = len(held), one_standard_error(scores), name != "one-metric hmm"
+        n, comparable = len(held), name != "one-metric hmm"
+        place = smallest(scores, float(np.mean([len(values[run]) for run in held])))
         less, less_se = np.nan, np.nan
         if comparable and len(reference) == len(all_held):
             less, less_se = difference(reference[np.searchsorted(all_held, held)], scores[place])

@@ -141,8 +141,8 @@ class Config(Keys):
     left_to_right: bool = key(False, "states can only be left for later ones")
     n_states: int | None = key(
         None,
-        "number of states; null: the fewest within one standard error (of the difference, over runs) of the best "
-        "held-out likelihood (paper: by BIC of the held-out runs)",
+        "number of states; null: the fewest within one standard error (of the difference, over runs), or one nat a "
+        "run, of the best held-out likelihood (paper: by BIC of the held-out runs)",
         least=1,
     )
     max_states: int = key(8, "largest number of states that is tried", least=1)

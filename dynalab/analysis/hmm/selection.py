@@ -6,6 +6,14 @@ standard error of the best (Breiman et al., 1984, section 3.4.3), the error bein
 held out on the same runs, and how much some runs are likelier than others under any K says nothing of
 which K is better. On simulated ensembles the error of the mean itself is three to fifty times as wide, and
 hides states that every single run speaks for.
+
+By chance alone a larger K that is no better is ahead by more than one standard error in one of six ensembles, and of
+many short runs, where the error is small, so is one with a state split in two. So a smaller K is kept, too, where the
+best says less than one nat more of a run that it has not seen. Of 530 simulated ensembles of 8 to 40 runs of 40 to 100
+rows, 6 features and 1 to 4 states, K was right in 80% (by the error alone in 72%), too large in 14% (23%) and too small
+in 6% (6%). It was right in 100% (86%) where rows scatter about levels independently and in 83% (76%) of those of
+dynamics. Where what scatters about levels that jump depends on the row before (correlation .6), which neither emission
+describes, it was too large in 47% (52%).
 """
 
 from __future__ import annotations
@@ -113,15 +121,16 @@ def difference(ahead: np.ndarray, behind: np.ndarray) -> tuple[float, float]:
     return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else 0.0
 
 
-def one_standard_error(held_out: Sequence[np.ndarray]) -> int:
+def smallest(held_out: Sequence[np.ndarray], rows: float) -> int:
     """Index of the smallest model that is not behind the best by more than one standard error of that difference.
 
-    Of what every model says of the same runs, shapes (S,), smallest model first.
+    Nor is it where it is behind by less than one nat a run. Of what every model says of the same runs, nats a frame,
+    shapes (S,), smallest model first, and how many rows a run has, in the mean.
     """
     best = int(np.argmax([x.mean() for x in held_out]))
     for index in range(best):
         gap, error = difference(held_out[best], held_out[index])
-        if gap <= error:
+        if gap <= max(error, 1 / rows):
             return index
     return best
 
@@ -194,7 +203,7 @@ def selecting(
     if n_runs > 1:
         folds = [one for one in fitted if one.task.fold is not None]
         held_out = [fold_scores([one for one in folds if one.task.n_states == k], fold) for k in tried]
-        place = one_standard_error(held_out)
+        place = smallest(held_out, n_frames / n_runs)
         if n_runs < config.folds:
             notes.append(f"{count(n_runs, 'run')} for {config.folds} folds: each run is held out alone")
     else:

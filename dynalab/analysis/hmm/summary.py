@@ -365,7 +365,7 @@ def _selection(findings: Findings, *, figures: bool) -> Iterator[Block]:
     # The error of the difference to the best K, where the rule is about that one.
     paired = any(known(row.behind_se) is not None for row in rows)
     what = "the standard error of its difference to the best" if paired else "its standard error over runs"
-    rule = "the smallest number within one standard error of the best is taken"
+    rule = "the smallest number within one standard error, or one nat a run, of the best is taken"
     bic = "of the fit on all runs"
     if known(findings.preset) == "paper":
         rule, bic = "the number of least BIC is taken", "of the held-out runs, a mean over starts"

@@ -215,7 +215,7 @@ def why(rows: Sequence[Candidate], chosen: int) -> list[str]:
     """Return how the rule came to choose K, in a line: what it passed over; nothing where unseen runs chose nothing.
 
     The rule: the smallest K within one standard error of the best mean over unseen runs, the error being that of the
-    difference over runs.
+    difference over runs, or within one nat a run.
     """
     held = {row.n_states: row for row in rows if known(row.behind_best) is not None}
     if len(held) < 2 or chosen not in held:
@@ -224,7 +224,7 @@ def why(rows: Sequence[Candidate], chosen: int) -> list[str]:
     if best != chosen:
         return [
             f"K = {chosen}: on unseen runs {_behind(held[chosen])} nats a frame behind K = {best}, no more than one "
-            "standard error of this difference; no smaller K is as near"
+            "standard error of this difference or one nat a run; no smaller K is as near"
         ]
     smaller = [row for row in held.values() if row.n_states < chosen]
     if not smaller:
@@ -232,7 +232,7 @@ def why(rows: Sequence[Candidate], chosen: int) -> list[str]:
     near = min(smaller, key=lambda row: known(row.behind_best) or 0.0)
     return [
         f"K = {chosen}: the highest mean over unseen runs, and every smaller K is more than one standard error of the "
-        f"difference behind, K = {near.n_states} by {_behind(near)} nats a frame"
+        f"difference, and one nat a run, behind, K = {near.n_states} by {_behind(near)} nats a frame"
     ]
 
 
