@@ -138,3 +138,43 @@ def test_missing_data_and_a_folder_that_cannot_be_written_are_refused(outputs, t
     assert run(["train"]) == 2
     assert "name what is to be trained, as task=grokking seed=0..3" in capsys.readouterr().err
     assert not outputs.exists()
+
+
+LATE = """
+from dynalab.tasks import grokking
+
+
+class Config(grokking.Config):
+    pass
+
+
+def build(config):
+    class Task(grokking.Grokking):
+        rows = []
+
+        def metrics(self, outputs, batch):
+            self.rows.append(len(self.rows))
+            if len(self.rows) > 5:
+                raise RuntimeError("the sixth row")
+            return super().metrics(outputs, batch)
+
+    return Task(config)
+"""
+
+
+def test_what_failed_later_is_told_in_the_words_of_then_and_bits_are_not_tried(outputs, tmp_path, here):
+    folder = tmp_path / "mine/task"
+    folder.mkdir(parents=True)
+    (folder / "late.py").write_text(LATE)
+    shipped = (Path(__file__).parent.parent / "conf/task/grokking.yaml").read_text()
+    (folder / "late.yaml").write_text(shipped.replace("name: grokking", "name: late"))
+    words = ["train", "task=late", *TINY[1:], "train.steps=20", "eval.every=1", "seed=0", "launcher=inline"]
+    words += ["--config-dir", str(folder.parent)]
+    begun = here(*words, "--dry-run")
+    assert begun.code == 0 and "whether bits hold is tried before it trains, not here" in begun.err
+    assert "failed before" not in begun.err
+    assert here(*words).code == 2
+    again = here(*words, "--dry-run")
+    (line,) = [line for line in again.err.splitlines() if "failed before" in line]
+    assert "the sixth row" in line and "traceback in" in line and again.code == 0
+    assert "bits hold is tried" not in again.err, "there is nothing new"

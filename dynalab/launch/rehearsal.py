@@ -5,14 +5,17 @@ Of a fork it goes the way from its parent's configuration to its own, edit inclu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dynalab.config.command import Settings
 from dynalab.config.compose import Composer
 from dynalab.config.ensemble import EnsembleConfig, canonical
+from dynalab.core.errors import DynalabError
 from dynalab.launch.base import launcher
 from dynalab.launch.layout import Layout
+from dynalab.store import runfile
 from dynalab.store.paths import ShardPaths
 
 
@@ -64,6 +67,30 @@ def refusals(
         for shard in layout.work if "message" in answer else ():
             lines[shard], codes[shard] = answer["message"], answer["exit_code"]
     return lines, codes
+
+
+def failed_before(layouts: Sequence[Layout], told: Collection[ShardPaths]) -> list[str]:
+    """Return a line for each shard that goes on where its last attempt failed, in the words of what it left.
+
+    Args:
+        layouts: What would be trained.
+        told: Shards of which more is known: they would fail at once.
+    """
+    return [
+        f"{paths.root.parent.name}/{paths.root.name} failed before: {words}; traceback in {paths.error}"
+        for layout in layouts
+        for paths in layout.work
+        if paths not in told and (words := _last_words(paths))
+    ]
+
+
+def _last_words(paths: ShardPaths) -> str:
+    """Return what the last attempt at a shard failed of, as it noted it; empty where it did not fail."""
+    with contextlib.suppress(DynalabError):
+        attempts = runfile.read(paths).attempts
+        words = str(attempts[-1].get("error") or "") if attempts else ""
+        return "".join(letter for letter in words if letter.isprintable())
+    return ""
 
 
 def _kind(tree: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from dynalab.core.forks import parent_and_step
 from dynalab.launch.base import Events, Report, Work, launcher
 from dynalab.launch.jobplans import plans_of
 from dynalab.launch.layout import Layout, discard_untrained, failed_of, lay_out, mend_config
-from dynalab.launch.rehearsal import refusals
+from dynalab.launch.rehearsal import failed_before, refusals
 from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
 from dynalab.networks import compiler
@@ -191,6 +191,12 @@ def train(
         refuse_excess(compared, most_gb, plans.size)
         report = outcome.report
         report.failures, report.codes = refusals(settings, compared, outcome.plan.threads)
+        if options.dry_run:
+            report.warnings += [*failed_before(compared, report.failures), *_without_bits(compared, plans)]
+            new = any(layout.new for layout in compared)
+            if new and plans.promises_bits and outcome.plan.bits is None:
+                why = f"{outcome.plan.reason}; whether bits hold is tried before it trains, not here"
+                outcome.plan = replace(outcome.plan, reason=why)
         if options.dry_run or report.failures:
             return outcome
     count = min(outcome.plan.workers, max(sum(len(layout.work) for layout in compared), 1))

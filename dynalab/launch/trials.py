@@ -78,6 +78,11 @@ class Plans:
         """What `device=` asks for."""
         return self.command.settings.device
 
+    @property
+    def promises_bits(self) -> bool:
+        """Whether a seed's bits are to be its own: on a card the promise is closeness."""
+        return self.command.settings.compute.exact and not self._device.startswith("cuda")
+
     def of(self, request: Request, n_new: int) -> Plan:
         """Return the plan of so many new runs of an ensemble."""
         key = (request.config.id, n_new)
@@ -158,7 +163,7 @@ class Plans:
     def _exactness(self, request: Request, laid: Plan) -> str | None:
         """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
         compute = self.command.settings.compute
-        if not compute.exact or self._device.startswith("cuda") or not laid.widths:
+        if not self.promises_bits or not laid.widths:
             return None
         width = max(laid.widths)
         key = self.key_of(request, [width, *self.computed(request), *["compiled"] * compute.compile])
