@@ -313,21 +313,25 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
     ],
 )
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
-    """Neither on who is beside it, nor on how many steps are made at once."""
+    """Neither on who is beside it, nor on how many steps are made at once, nor on where it was interrupted."""
     alone, many, by_step = (
         loop(KNOWN[name], [5]),
         loop(KNOWN[name], [1, 5, 2, 8, 3, 9, 4]),
         loop(KNOWN[name], [5, 6]),
     )
     mask(*(alone, many, by_step) if masked else ())
-    for made in (alone, many):
+    resumed = loop(KNOWN[name], [5])
+    while alone.step < 40:
+        alone.advance(40)
+    resumed.load(40, *({key: x.clone() for key, x in own.items()} for own in alone.tensors(1)))
+    for made in (alone, many, resumed):
         while made.step < 70:
             made.advance(70)
     for _ in range(70):
         by_step.advance(by_step.step + 1)
     grid = alone.measuring.eval_grid.name
-    rows, *others = (made.rows()[grid] for made in (alone, many, by_step))
-    for place, made, own in ((1, many, others[0]), (0, by_step, others[1])):
+    rows, *others = (made.rows()[grid] for made in (alone, many, by_step, resumed))
+    for place, made, own in ((1, many, others[0]), (0, by_step, others[1]), (0, resumed, others[2])):
         for one, other in zip(held(alone, 0), held(made, place), strict=True):
             assert torch.equal(one, other)
         assert all(torch.equal(own[name][place], rows[name][0]) for name in EVALUATED)
