@@ -78,6 +78,15 @@ KNOWN = {
     "half squares": [*DIGITS, "task.loss=mse", *MOMENTUM],
     "a regression": [*REGRESSION, "optimizer.lr=0.1", "train.temperature=2"],
     "a teacher of several outputs": [*REGRESSION, *TEACHER, "task.loss=mse", "train.batch_size=7"],
+    "rmsprop": [*DIGITS, "optimizer=rmsprop", "optimizer.weight_decay=0.1"],
+    "rmsprop, centered": [*DIGITS, "optimizer=rmsprop", "optimizer.centered=true"],
+    "rmsprop, momentum": [
+        *GROKKING,
+        *LOOKAHEAD,
+        "optimizer.inner=rmsprop",
+        "optimizer.momentum=0.9",
+        "optimizer.centered=true",
+    ],
     "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
 }
 # What it does not know, and how it says so.
@@ -86,9 +95,8 @@ UNKNOWN = {
     "model=mlp": [*DIGITS, "model.norm=batch"],
     "this model=mlp": [*DIGITS, "model.activation=gelu"],
     "loss of task=grokking": [*GROKKING, "task.loss=stablemax"],
-    "optimizer=rmsprop": [*DIGITS, "optimizer=rmsprop"],
     "optimizer=sam": [*DIGITS, "optimizer=sam"],
-    "optimizer=lookahead": [*DIGITS, *LOOKAHEAD, "optimizer.inner=rmsprop"],
+    "optimizer=lookahead": [*DIGITS, *LOOKAHEAD, "optimizer.inner=sam"],
     "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
     "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
     "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
@@ -179,6 +187,7 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         "two tables",
         "a clipped gradient",
         "lookahead",
+        "rmsprop, momentum",
     ],
 )
 def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):

@@ -34,11 +34,11 @@ constexpr Size ROWS = 64, LAYERS = 16, GROUP = 3, SUMS = 1 << GROUP, WIDE = 8;
 enum First { DENSE, PAIRS };
 enum Activation { RELU, TANH, SQUARE, CUBE };
 enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY, HALF_SQUARES, MEAN_SQUARES }; // the last three of several outputs
-enum Optimizer { SGD, ADAM, ADAMW };
+enum Optimizer { SGD, ADAM, ADAMW, RMSPROP };
 
 // One parameter of all runs; mirrored in compiled.py.
 struct Param {
-  float *weights, *moments[3]; // (S, rows, cols) each; moments[0] of SGD its momentum; null where none
+  float *weights, *moments[3]; // (S, rows, cols) each; null behind those that an optimizer has
   float *gradients, *previous; // of the last update, and the weights before it; null where not asked
   float *slow;                 // Lookahead's, which are evaluated, (S, rows, cols); null without it
   const float *mask;           // (S, rows, cols), 0 where weights are held; null where none are
@@ -694,6 +694,21 @@ struct Net {
             x = w.nesterov ? x + keep * kept : kept;
           }
           store(p + k, weight - lr * x);
+        }
+        continue;
+      }
+      if (w.optimizer == RMSPROP) { // moments: the mean of squares, and where there are, the momentum and the mean
+        const float keep = (float)w.momentum;
+        float *__restrict kept = keep != 0 ? v : nullptr, *__restrict mean = keep != 0 ? most : v;
+        for (Size k = 0; k < n; k++) {
+          float x = g[k] + decay * p[k], second = m[k] = b2 * m[k] + rest * x * x;
+          if (mean) {
+            mean[k] += rest * (x - mean[k]);
+            second -= mean[k] * mean[k];
+          }
+          x /= std::sqrt(second) + eps;
+          if (kept) x = kept[k] = keep * kept[k] + x;
+          p[k] -= lr * x;
         }
         continue;
       }

@@ -82,14 +82,17 @@ def adam(group: Group, params: list[Tensor], grads: list[Tensor], states: list[d
 
 
 def lines_of(optimizer: torch.optim.Optimizer, group: Group, param: Tensor) -> Lines:
-    """Return the lines of a parameter of a group that has `fused`; they are made where there are none yet."""
+    """Return the lines of a parameter of a group that has `fused`, or is RMSprop's; made where there are none yet."""
     state = optimizer.state[param]
     lines = state.get(_LINES)
     if lines is None:
-        of_sgd = ("momentum_buffer",) * bool(group.get("momentum"))
-        names = _MOMENTS[: 2 + group["amsgrad"]] if "betas" in group else of_sgd
-        lines = state[_LINES] = Lines(param, state, names)
+        names = ("momentum_buffer",) * bool(group.get("momentum"))
         if "betas" in group:
+            names = _MOMENTS[: 2 + group["amsgrad"]]
+        elif "alpha" in group:
+            names = ("square_avg", *names, *("grad_avg",) * group["centered"])
+        lines = state[_LINES] = Lines(param, state, names)
+        if "betas" in group or "alpha" in group:
             state.setdefault("step", torch.zeros((), dtype=torch.get_default_dtype()))
     return lines
 

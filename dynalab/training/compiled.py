@@ -1,7 +1,7 @@
 """Updates in compiled code, a block of steps of one run after another.
 
-Of the networks and losses that `dynalab.networks.compiled` knows, by SGD, Adam and AdamW, also in Lookahead; where a
-configuration asks for anything else, updates are made as without.
+Of the networks and losses that `dynalab.networks.compiled` knows, by SGD, Adam, AdamW and RMSprop, also in Lookahead;
+where a configuration asks for anything else, updates are made as without.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dynalab.tasks.loss import Loss
 from dynalab.tasks.parity_data import PADDING, random_bytes
 from dynalab.training.averaging import Averaging, Taking
 
-OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 
 _TAKE = np.dtype([("share", np.float64), ("slot", np.int64)])
 
@@ -46,7 +46,7 @@ def unknown(
     train, groups, moves = config.train, optimizer.param_groups, _inner(optimizer)
     if (what := passes(config, stack, loss)) is not None:
         return what
-    if type(moves) not in OPTIMIZERS or not all(group["fused"] for group in groups):
+    if type(moves) not in OPTIMIZERS or not all(group.get("fused", True) for group in groups):
         return f"it does not know optimizer={config.optimizer.name}"
     if len({(group["lr"], *group.get("betas", ())) for group in groups}) > 1:
         return f"optimizer={config.optimizer.name} has several rates"
@@ -89,7 +89,7 @@ class Compiled(Passes):
         group, work = optimizer.param_groups[0], self.work
         self._rate: float = group["lr"]
         work.params, work.optimizer = self._params, OPTIMIZERS.index(type(self._optimizer))
-        work.beta1, work.beta2 = group.get("betas", (0.0, 0.0))
+        work.beta1, work.beta2 = group.get("betas", (0.0, group.get("alpha", 0.0)))
         for key in ("nesterov", "momentum", "dampening", "eps"):
             setattr(work, key, group.get(key, 0))
         work.clip, work.parts = train.clip or 0, train.accumulate
