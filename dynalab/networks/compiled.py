@@ -7,7 +7,7 @@ its own whatever is beside it. Updates are made of such passes in `dynalab.train
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from dynalab.tasks.loss import Loss
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
 LOSSES = ("hinge", "square", "logistic", "cross_entropy", "half_square", "mean_square")
 MOST_LAYERS, MOMENTS = 16, 3
+# Inputs that go through the code at once, where they are made as they are asked for.
+MOST_BYTES = 1 << 26
 
 
 class Param(Structure):
@@ -159,12 +161,19 @@ class Passes:
             self.work.biases[i] = -1 if bias is None else places[bias]
 
     def evaluate(
-        self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
+        self, batches: Iterable[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Return the losses (batches, S) of batches with weights (S, ...), and the shares that are right, float64.
 
         To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
         """
+        found = [self._evaluate(some, weights, correct) for some in _pieces(batches)]
+        losses, shares = zip(*found, strict=True)
+        return torch.cat(losses), torch.cat(shares)
+
+    def _evaluate(
+        self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         alive: list[Tensor] = []
         told = np.concatenate([described(batch, alive) for batch in batches])
         losses = torch.empty(len(batches), self.work.runs)
@@ -183,6 +192,19 @@ class Passes:
         work.losses, work.shares, work.takes = losses.data_ptr(), shares.data_ptr(), None
         require(self.library.evaluate(ctypes.byref(work)))
         return losses, shares
+
+
+def _pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Deal batches, which may be made as they are asked for, into pieces that go through the code at once."""
+    held, taken = list[Batch](), 0
+    for batch in batches:
+        held.append(batch)
+        taken += batch.inputs.untyped_storage().nbytes()
+        if taken > MOST_BYTES:
+            yield held
+            held, taken = [], 0
+    if held:
+        yield held
 
 
 def described(batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:

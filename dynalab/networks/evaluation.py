@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ MOST_ENTRIES = 1 << 17
 
 
 # Batches, weights (S, ...) and a list for which examples are right -> losses (batches, S), shares that are right.
-Compiled = Callable[[Sequence[Batch], Mapping[str, Tensor], list[Tensor] | None], tuple[Tensor, Tensor]]
+Compiled = Callable[[Iterable[Batch], Mapping[str, Tensor], list[Tensor] | None], tuple[Tensor, Tensor]]
 
 
 class Evaluation:
@@ -55,9 +55,12 @@ class Evaluation:
 
         batches = self._data.eval_batches(split)
         if self.compiled is not None:
-            losses, shares = self.compiled(batches, weights, correct)
+            # They may be made as they are asked for.
+            sizes: list[int] = []
+            noted = (sizes.append(batch.size) or batch for batch in batches)  # type: ignore[func-returns-value]
+            losses, shares = self.compiled(noted, weights, correct)
             parts = ({"loss": loss, "accuracy": own} for loss, own in zip(losses, shares, strict=True))
-            means = averaged(zip(parts, (batch.size for batch in batches), strict=True))
+            means = averaged(zip(parts, sizes, strict=True))
             return {f"{split}_{name}": value for name, value in means.items()}
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:

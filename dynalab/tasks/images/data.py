@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from dynalab.tasks.base import first
 from dynalab.tasks.fixed import FixedData
 
 Change = Callable[[Tensor, int], Tensor]
+# Evaluated images of a split are kept where they take no more than so many bytes, of all runs.
+KEPT_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ class ImageData:
         )
         self.batches_per_epoch = self._batches.batches_per_epoch
         self._full: Batch | None = None
+        self._eval = {
+            split: _Chunks(self._batches.eval_batches(split), functools.partial(self._finished, split))
+            for split in self._parts
+        }
 
     def train_batch(self, step: int) -> Batch:
         """Return the batch of the update `step` -> `step + 1`; the same object for every full batch."""
@@ -100,8 +107,8 @@ class ImageData:
         return self._full
 
     def eval_batches(self, split: str) -> Sequence[Batch]:
-        """Return the examples of `train` or `test` in chunks, each made when it is asked for."""
-        return _Chunks(self._batches.eval_batches(split), lambda chosen: self._finished(split, chosen))
+        """Return the examples of `train` or `test` in chunks, each made when it is asked for unless all are few."""
+        return self._eval[split]
 
     def _finished(self, split: str, chosen: Batch, step: int | None = None) -> Batch:
         """Return a batch of positions as a batch of images; `step` is given where they are to be augmented."""
@@ -118,22 +125,40 @@ class ImageData:
 
 
 class _Chunks(Sequence[Batch]):
-    """Batches that are made one at a time, so that no split is ever whole in memory."""
+    """Batches that are made one at a time, so that no split is ever whole in memory, unless it is small."""
 
     def __init__(self, chosen: Sequence[Batch], finish: Callable[[Batch], Batch]) -> None:
         self._chosen, self._finish = chosen, finish
+        self._kept: list[Batch] | None = None
+        self._first: dict[int, _Chunks] = {}
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     def first(self, examples: int) -> _Chunks:
         """Return the first so many examples of each run: no others are made."""
-        return _Chunks(first(self._chosen, examples), self._finish)
+        if examples not in self._first:
+            self._first[examples] = _Chunks(first(self._chosen, examples), self._finish)
+        return self._first[examples]
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]
         if isinstance(place, slice):
             return _Chunks(self._chosen[place], self._finish)
-        return self._finish(self._chosen[place])
+        return self._finish(self._chosen[place]) if self._kept is None else self._kept[place]
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._finish(chosen) for chosen in self._chosen)
+        if self._kept is not None:
+            yield from self._kept
+            return
+        made: list[Batch] = []
+        taken = 0
+        for chosen in self._chosen:
+            batch = self._finish(chosen)
+            taken += batch.inputs.untyped_storage().nbytes()
+            if taken <= KEPT_BYTES:
+                made.append(batch)
+            else:
+                made.clear()
+            yield batch
+        if len(made) == len(self._chosen):
+            self._kept = made
