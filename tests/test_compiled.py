@@ -501,3 +501,26 @@ def test_code_of_another_compiler_is_refused(tmp_path, monkeypatch):
             train([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
     command = read_command([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
     assert launch(command, Options(anyway=True)).exit_code == 0
+
+
+def test_images_that_are_many_are_evaluated_a_piece_at_a_time(one_thread, monkeypatch):
+    """To the same bits as where they are few: finished once, and through the code at once."""
+    monkeypatch.setattr("dynalab.tasks.images.task.CHUNK_SMALL", 32)
+
+    def found() -> tuple[dict[str, torch.Tensor], Loop, int]:
+        finished, made = [], loop(DIGITS)
+        for split in made.data.eval_batches("train"), made.data.eval_batches("test"):
+            finish = split._finish
+            split._finish = lambda chosen, finish=finish: finished.append(chosen) or finish(chosen)
+        for _ in range(2):
+            rows = {**made.measuring.evaluate("train"), **made.measuring.evaluate("test")}
+        return rows, made, len(finished)
+
+    few, made, once = found()
+    monkeypatch.setattr("dynalab.tasks.images.data.KEPT_BYTES", 0)
+    monkeypatch.setattr("dynalab.networks.compiled.MOST_BYTES", 0)
+    many, _, twice = found()
+    assert all(torch.equal(few[name], many[name]) for name in EVALUATED)
+    splits = [made.data.eval_batches(name) for name in ("train", "test")]
+    assert once == sum(map(len, splits)) > 2 and twice == 2 * once
+    assert splits[0][0] is next(iter(splits[0]))
