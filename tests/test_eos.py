@@ -183,3 +183,15 @@ def test_simulated_series_and_decoys_beyond_the_measured_ones():
         assert analyse([case.group], Config()).runs[0].verdict != "at_edge", case.kind
     # Of twenty, where the bar asks for nine in ten of a hundred.
     assert np.mean(np.array(off) <= 0.05) >= 0.8
+
+
+def test_the_interquartile_range_is_that_of_the_quartiles_that_sentences_name():
+    rng = np.random.default_rng(0)
+    for n in range(10, 40):
+        # Far below the edge the last quarter of the rows counts, of 3 to 10 rows.
+        ratios = 0.2 * np.exp(0.01 * rng.standard_normal(n))
+        kept = ratios[n * 3 // 4 :]
+        found = verdict(ratios)
+        low, middle, high = np.quantile(kept, [0.25, 0.5, 0.75], method="averaged_inverted_cdf")
+        assert found.verdict in ("below_edge", "never_sharpened")
+        assert (found.median, found.spread) == pytest.approx((middle, high - low), rel=1e-12)

@@ -25,7 +25,7 @@ from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, metric_words, spoken, which_runs
 from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell, telling
 
-VERSION = 5
+VERSION = 6
 NEEDS = Needs(
     columns=(NEEDED,),
     optional=(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynalab.core.stats import noise_of, theil_sen
+from dynalab.core.stats import noise_of, quartiles, theil_sen
 from dynalab.core.words import count
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     rise = float(np.exp((smoothed - lowest).max()))
     spells = [np.arange(stay.first, stay.last + 1) for stay in stays]
     rows = np.concatenate(spells or [np.arange(len(x) * 3 // 4, len(x))])
-    low, median, high = np.quantile(ratios[rows], [0.25, 0.5, 0.75]).tolist()
+    low, median, high = (value or 0.0 for value in quartiles(ratios[rows]))
     if not stays:
         verdict, reason = _never(smoothed, rise, config, slack)
         rate = _rate(steps, x, len(x), noise)
