@@ -253,6 +253,11 @@ def test_what_cannot_be_measured_is_said():
     same = vars(found.runs[0].whole.measures["directional_similarity"])
     assert same == pytest.approx({"value": 1.0, "null": 1.0, "excess": 0.0})
     assert found.runs[0].whole.measures["relative_similarity"].value is None
+    # What holds of several groups is said once.
+    warnings = directions.analyse([none, replace(none, id="other")], directions.Config()).warnings
+    assert len(warnings) == 1 and warnings[0].startswith(
+        f"{none.id} and other: the network is not known, so all "
+    )
     with pytest.raises(ConfigError, match=r"parts=layr: .* layer, head, weight and bias .did you mean layer"):
         directions.analyse([none], directions.Config(parts=["layr"]))
 

@@ -319,7 +319,7 @@ def test_the_summary_of_runs_that_differ():
     assert ensemble.summary(item) == [
         "**5 runs** of **grokking**: 2 done, 1 diverged, 1 failed, 1 planned, 1,200 to 1,500 steps, seeds 0..4.",
         "The runs differ in length: beyond step 1,200 medians and bands are of fewer runs.",
-        "The first row is at step 1,000.",
+        "Nothing was recorded before step 1,000.",
         "Figures show 21 of 4,000 recorded steps: each row at the nearest of them.",
         "Without a summary yet, and not counted in these medians: s0003 and s0004.",
         "**Diverged:** s0002 at step 900; their rows from there on are left out.",

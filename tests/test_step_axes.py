@@ -223,7 +223,7 @@ def test_rows_move_to_the_nearest_of_fewer_steps(
     assert answer.code == 0
     page = read_page(outputs / "reports" / "own" / "index.html")
     assert f"Figures show 40 of {len(whole.steps['train_loss'])} recorded steps" in page.text
-    assert f"The first row is at step {whole.first_step}." in page.text
+    assert f"Nothing was recorded before step {whole.first_step}." in page.text
     # Each ended where its rows do: nobody asked for more.
     assert all(" of " not in row[2] for row in page.table("run", "status", "steps"))
 

@@ -121,7 +121,7 @@ def summary(shown: Shown) -> list[str]:
     if least < shown.last_step:
         lines.append(f"The runs differ in length: beyond step {least:,} medians and bands are of fewer runs.")
     if shown.first_step > 0:
-        lines.append(f"The first row is at step {shown.first_step:,}.")
+        lines.append(f"Nothing was recorded before step {shown.first_step:,}.")
     if shown.fewer:
         drawn, of = max((len(shown.steps[name]), n) for name, n in shown.fewer.items() if name in shown.steps)
         lines.append(f"Figures show {drawn:,} of {of:,} recorded steps: each row at the nearest of them.")

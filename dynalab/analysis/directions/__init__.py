@@ -80,7 +80,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     """
     if all(too_few(run, source_of(group, config.source)) for group in groups for run in group.runs):
         raise _nothing(groups[0], config)
-    warnings: list[str] = []
+    warnings: dict[str, list[str]] = {}
     found = [item for group in groups for item in _of_group(group, config, warnings)]
     runs = tuple(item.findings for item in found)
     moving = [item for item in found if item.findings.verdict == "measured"]
@@ -92,7 +92,8 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         _over([item.findings.kinds for item in moving]),
     )
     curves, maps = (_joined([getattr(item, name) for item in found]) for name in ("curves", "maps"))
-    said = tuple(dict.fromkeys(warnings))
+    # Each once, however many groups it is of.
+    said = tuple(f"{listed(groups_of, 3)}: {line}" for line, groups_of in warnings.items())
     return Findings(runs, summary, said, curves=curves, maps=maps, layers=_layers(found))
 
 
@@ -106,16 +107,22 @@ def _nothing(group: Group, config: Config) -> NothingMatched:
     return NothingMatched(f"{group.runs[0].id}: {few.findings.reason}: {how}")
 
 
-def _of_group(group: Group, config: Config, warnings: list[str]) -> Iterator[Measured]:
+def _of_group(group: Group, config: Config, warnings: dict[str, list[str]]) -> Iterator[Measured]:
     shapes: Shapes | None = None
     source = source_of(group, config.source)
     if source == "probe" and config.parts is not None:
-        warnings.append(f"{group.id}: the probe measures all weights together, so parts= is not looked at")
+        line = "the probe measures all weights together, so parts= is not looked at"
+        warnings.setdefault(line, []).append(group.id)
     for run in counted(group.runs, "runs", group.id):
         if few := too_few(run, source):
             yield few
         elif source == "weights":
-            shapes = shapes or _shapes(run, config, warnings)
+            if shapes is None:
+                shapes = _shapes(run, config)
+                if not shapes.known:
+                    tensors = count(len(shapes.sizes), "tensor")
+                    line = f"the network is not known, so all {tensors} that were kept count as weights"
+                    warnings.setdefault(line, []).append(group.id)
             yield of_weights(
                 run, shapes, config.rows, lambda part: config.parts is None or part in config.parts
             )
@@ -123,7 +130,7 @@ def _of_group(group: Group, config: Config, warnings: list[str]) -> Iterator[Mea
             yield of_probe(run)
 
 
-def _shapes(run: Run, config: Config, warnings: list[str]) -> Shapes:
+def _shapes(run: Run, config: Config) -> Shapes:
     """Return the tensors of a run's network, which has the parts that are asked for."""
     shapes = Shapes.of(run)
     legal = [*shapes.layers, *shapes.kinds]
@@ -131,11 +138,6 @@ def _shapes(run: Run, config: Config, warnings: list[str]) -> Shapes:
         if part not in legal:
             hint = did_you_mean(part, legal)
             raise ConfigError(f"parts={part}: {run.id} has the layers and kinds {listed(legal, 20)}{hint}")
-    if not shapes.known:
-        tensors = count(len(shapes.sizes), "tensor")
-        warnings.append(
-            f"{run.id}: its network is not known, so all {tensors} that were kept count as weights"
-        )
     return shapes
 
 
