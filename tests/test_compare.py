@@ -12,7 +12,7 @@ from scipy import stats
 
 from dynalab.analysis import compare
 from dynalab.analysis.base import Convergence, Group
-from dynalab.analysis.compare import needed, permutation, tails
+from dynalab.analysis.compare import figures, needed, permutation, tails
 from dynalab.analysis.compare import pairs as tests
 from dynalab.analysis.compare.effects import effects
 from dynalab.analysis.compare.measures import Measure
@@ -673,6 +673,41 @@ def test_metrics_are_read_at_the_last_step_that_all_reached():
 
     assert accuracy(result) < accuracy(ends)
     assert any("800 to 3,000 steps" in line for line in result.warnings)
+
+
+def test_a_run_that_ended_early_has_no_value_at_a_later_step():
+    """Its last value is none at the step that the others reached; rows that are merely rare are no early end."""
+    made = groups(0, n=6, last=3000, delays=(1.0, 1.0, 1.0))
+    cut = [replace(group, runs=(*group.runs[:5], group.runs[5].until(595))) for group in made[:2]]
+    result = found([*cut, made[2]])
+    assert result.at_step == 3000
+    by_id = {setting.ensemble: setting.final["test_loss"] for setting in result.settings}
+    for group, n in zip(made, (5, 5, 6), strict=True):
+        own = [run.first("test_loss").values[-1] for run in group.runs]
+        final = by_id[group.id]
+        assert final.values == tuple(own[:n]) and final.mean == pytest.approx(np.mean(own[:n]))
+        assert (final.lost, final.short) == (0, 6 - n)
+    (line,) = (line for line in result.warnings if "ended before step 3,000" in line)
+    assert f"1 of {made[0].id} and 1 of {made[1].id}" in line and made[2].id not in line
+    assert "with **decay 0.1** ended before step 3,000 and are left out" in sentence(result, "test_loss")
+    assert len(figures._runs(result.settings, "test_loss", [*cut, made[2]], 3000)) == 3
+    # Where most ended early the others are not what the setting is.
+    most = [
+        replace(cut[0], runs=tuple(run.until(595) for run in made[0].runs[1:]) + made[0].runs[:1]),
+        *made[1:],
+    ]
+    assert found(most).at_step == 590 and not any("ended before" in line for line in found(most).warnings)
+    rare = Group.of(
+        {"a": {"x": np.arange(10.0), "y": np.where(np.arange(10) % 4 == 0, 1.0, np.nan)}}, np.arange(10)
+    )
+    early = Group.of(
+        {"a": {"x": np.arange(10.0), "y": np.where(np.arange(10) < 5, 1.0, np.nan)}}, np.arange(10)
+    )
+    assert [(len(one.values), one.short) for one in (finals(rare, "y", 9), finals(early, "y", 9))] == [
+        (1, 0),
+        (0, 1),
+    ]
+    assert finals(early, "y", None).values.tolist() == [1.0]
 
 
 def test_one_setting_alone_and_settings_of_two_tasks_are_refused():

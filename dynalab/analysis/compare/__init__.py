@@ -46,7 +46,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 7
+VERSION = 8
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"
@@ -64,7 +64,8 @@ class Config(Keys):
     )
     at: str = key(
         "common",
-        "where they are read: at the last step that all settings reached (common), or where each run ends (end)",
+        "where they are read: at the last step that most runs of every setting reached (common), or where each "
+        "run ends (end)",
         one_of=("common", "end"),
     )
     margin: float | None = key(
@@ -149,7 +150,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         rule=rule,
         levels=shared_levels(groups, known),
         margin=config.margin,
-        warnings=tuple(_warnings(groups, samples)),
+        warnings=tuple(_warnings(groups, samples, at)),
     )
 
 
@@ -274,7 +275,9 @@ def _setting(
                 interval = _clipped(interval)
             some_lost = any(isinstance(one, Values) and one.lost for one in sample.of)
             middle = median_of(item, sample.sign) if some_lost and sample.sign else None
-            ends[sample.name] = Final(mean, interval, tuple(map(float, item.values)), item.lost, middle)
+            ends[sample.name] = Final(
+                mean, interval, tuple(map(float, item.values)), item.lost, middle, item.short
+            )
     diverged = sum(run.diverged_step is not None for run in group.runs)
     return Setting(group.id, names[place], dict(keys[place]), len(group.runs), diverged, landmarks, ends)
 
@@ -340,12 +343,20 @@ def _response(
     return Response(next(iter(keys[0])), main.name, tuple(values), found)
 
 
-def _warnings(groups: Sequence[Group], samples: Sequence[Measure]) -> list[str]:
+def _warnings(groups: Sequence[Group], samples: Sequence[Measure], at: int | None) -> list[str]:
     lines = []
     diverged = {group.id: sum(run.diverged_step is not None for run in group.runs) for group in groups}
     if some := [f"{n} of {name}" for name, n in diverged.items() if n]:
         lines.append(
             f"runs that diverged never reach a landmark and count as the worst of all last values: {listed(some)}"
+        )
+    short = [
+        max((item.short for sample in samples if isinstance(item := sample.of[place], Values)), default=0)
+        for place in range(len(groups))
+    ]
+    if some := [f"{n} of {group.id}" for n, group in zip(short, groups, strict=True) if n]:
+        lines.append(
+            f"runs that ended before step {at:,} have no value there and are left out of means: {listed(some)}"
         )
     lengths = sorted(
         {max((int(run.grid[-1]) for run in group.runs if len(run.grid)), default=0) for group in groups}

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynalab.analysis.compare.findings import Findings, Setting
+from dynalab.analysis.compare.samples import ended_before
 from dynalab.analysis.compare.sentences import WORDS, metric, names
 from dynalab.analysis.compare.settings import rank_of
 from dynalab.core.means import OPEN, Bounds, intervals_words
 from dynalab.core.runs import Group
+from dynalab.core.words import listed
 from dynalab.show.blocks import Effect, Ranking, Response
 
 
@@ -25,7 +27,11 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
     )
     if name not in settings[0].landmarks:
         finals = [setting.final[name] for setting in settings]
-        lost = "Of runs that diverged there is none" if any(final.lost for final in finals) else ""
+        gone = [
+            *(["diverged"] if any(final.lost for final in finals) else []),
+            *(["ended before"] if any(final.short for final in finals) else []),
+        ]
+        lost = f"Of runs that {listed(gone, last='or')} there is none" if gone else ""
         what = f"mean with {intervals_words((len(final.values), final.interval) for final in finals)}"
         never = f" {lost}: beside it, of how many of all it is." if lost else ""
     last, grain = _watched(findings, name, groups)
@@ -42,7 +48,7 @@ def ranking(findings: Findings, groups: Sequence[Group] = ()) -> Ranking:
         axis=_axis(findings, name),
         last=last,
         grain=grain,
-        runs=_runs(settings, name, groups),
+        runs=_runs(settings, name, groups, findings.at_step),
         settings=[setting.ensemble for setting in settings],
     )
 
@@ -79,7 +85,7 @@ def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
         axis=_axis(findings, found.of),
         last=last,
         grain=grain,
-        runs=_runs(settings, found.of, groups),
+        runs=_runs(settings, found.of, groups, findings.at_step),
         settings=[setting.ensemble for setting in settings],
     )
 
@@ -131,7 +137,7 @@ def _values(setting: Setting, name: str) -> Sequence[float | None]:
     return setting.landmarks[name].steps if name in setting.landmarks else setting.final[name].values
 
 
-def _runs(settings: Sequence[Setting], name: str, groups: Sequence[Group]) -> list[list[str]]:
+def _runs(settings: Sequence[Setting], name: str, groups: Sequence[Group], at: int | None) -> list[list[str]]:
     """Return the ids of the runs whose values each setting has; none where they are not told."""
     made = []
     known = {group.id: sorted(group.runs, key=lambda run: run.id) for group in groups}
@@ -139,6 +145,8 @@ def _runs(settings: Sequence[Setting], name: str, groups: Sequence[Group]) -> li
         runs, size = known.get(setting.ensemble, []), len(_values(setting, name))
         if len(runs) != size:
             runs = [run for run in runs if run.diverged_step is None]
+        if len(runs) != size and at is not None:
+            runs = [run for run in runs if not ended_before(run, run.first(name), at)]
         if len(runs) != size:
             return []
         made.append([run.id for run in runs])

@@ -30,6 +30,7 @@ class Final:
     lost: int = 0  # how many runs have none, for they diverged or it is infinite
     # Over all runs, those that are lost as the worst; null where it falls among these, or no setting lost one
     median: float | None = None
+    short: int = 0  # how many runs have none, for they ended before the step at which it is read
 
 
 @dataclass(frozen=True)

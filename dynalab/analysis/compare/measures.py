@@ -67,15 +67,12 @@ def rule_of(groups: Sequence[Group], keys: ConvergenceKeys) -> Convergence | Non
 
 
 def common_step(groups: Sequence[Group]) -> int | None:
-    """Return the last step that every setting reached: of each the longest run that did not diverge."""
+    """Return the last step that most runs of every setting reached, of those that did not diverge."""
     ends = [
-        max(
-            (int(run.grid[-1]) for run in group.runs if run.diverged_step is None and len(run.grid)),
-            default=None,
-        )
+        sorted(int(run.grid[-1]) for run in group.runs if run.diverged_step is None and len(run.grid))
         for group in groups
     ]
-    return min((end for end in ends if end is not None), default=None)
+    return min((own[(len(own) - 1) // 2] for own in ends if own), default=None)
 
 
 def landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[Measure]:

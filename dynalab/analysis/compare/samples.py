@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynalab.core.convergence import Convergence, convergence_step
-from dynalab.core.runs import Group, Run
+from dynalab.core.runs import Group, Run, Series
 
 # Landmark -> the metric whose level it is.
 LEVELS = {"memorised_step": "train_accuracy", "generalised_step": "test_accuracy"}
@@ -52,11 +52,16 @@ class Times:
 
 @dataclass(frozen=True)
 class Values:
-    """A metric of every run, shape (n,), at one step; `lost` more have none, for they diverged or it is infinite."""
+    """A metric of every run, shape (n,), at one step.
+
+    `lost` more have none, for they diverged or it is infinite; `short` more ended before that step, of which nothing is
+    known there.
+    """
 
     labels: tuple[str, ...]
     values: np.ndarray
     lost: int = 0
+    short: int = 0
     is_metric: ClassVar[bool] = True
 
     def of(self, labels: Sequence[str]) -> Values:
@@ -92,20 +97,29 @@ def landmark(group: Group, metric: str) -> list[int | None]:
 def finals(group: Group, metric: str, at: int | None) -> Values:
     """Return a metric of the runs that did not diverge: at a step, or (None) where each of them ends.
 
-    Of a run without a row there it is that of the last row before.
+    Of a run without a row there it is that of the last row before; a run whose rows end before it has none.
     """
-    runs, values, lost = [], [], 0
+    runs, values, lost, short = [], [], 0, 0
     for run in group.runs:
         series = run.first(metric)
         if run.diverged_step is not None:
             lost += 1
+        elif at is not None and ended_before(run, series, at):
+            short += 1
         elif series is not None:
             before = series.values if at is None else series.values[series.steps <= at]
             lost += bool(len(before)) and not math.isfinite(before[-1])
             if len(before) and math.isfinite(before[-1]):
                 runs.append(run)
                 values.append(float(before[-1]))
-    return Values(_labels(runs), np.array(values), lost)
+    return Values(_labels(runs), np.array(values), lost, short)
+
+
+def ended_before(run: Run, series: Series | None, at: int) -> bool:
+    """Return whether a run, or a metric of it, ended so early that a row more would have come by a step."""
+    # A metric may have rows that lie farther and farther apart; those of the run say where it ended.
+    rows = [(run.grid, 0.5), *([] if series is None else [(series.steps, 1.0)])]
+    return any(len(own) > 1 and at - own[-1] >= np.quantile(np.diff(own), most) for own, most in rows)
 
 
 def shared(one: Times | Values, other: Times | Values) -> list[str]:

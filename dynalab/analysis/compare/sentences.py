@@ -194,10 +194,14 @@ def sentence(findings: Findings, name: str) -> str:
 
 
 def _lost(findings: Findings, name: str) -> str:
-    """Return in which settings runs have no last value of a metric, and how they count; empty where there is none."""
+    """Return in which settings runs have no value of a metric, and how they count; empty where all have one."""
     some = [(one, one.final[name].lost) for one in findings.settings if name in one.final]
     said = [f"{n} of {count(one.runs, 'run')} with **{one.label}**" for one, n in some if n]
-    return f"; {listed(said, 4)} diverged and count as the worst" if said else ""
+    text = f"; {listed(said, 4)} diverged and count as the worst" if said else ""
+    short = [(one, one.final[name].short) for one in findings.settings if name in one.final]
+    if said := [f"{n} of {count(one.runs, 'run')} with **{one.label}**" for one, n in short if n]:
+        text += f"; {listed(said, 4)} ended before step {findings.at_step:,} and are left out"
+    return text
 
 
 def _behind(setting: Setting, best: Setting, name: str) -> tuple[float, int]:

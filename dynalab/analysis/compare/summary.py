@@ -76,6 +76,8 @@ def _settings(findings: Findings) -> Table:
     finals = [(final, setting) for setting in findings.settings for final in setting.final.values()]
     if any(final.lost for final, _ in finals):
         caption += " (of the runs that did not diverge, how many of all behind it)"
+    elif any(final.short for final, _ in finals):
+        caption += " (of the runs that came so far, how many of all behind it)"
     means = intervals_words((len(final.values), final.interval) for final, _ in finals)
     return Table(header, rows, f"{caption}; with {means}")
 
