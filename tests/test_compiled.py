@@ -6,6 +6,7 @@ import ctypes
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +25,9 @@ from dynalab.errors import ConfigError
 from dynalab.launch.train import Options
 from dynalab.launch.train import train as launch
 from dynalab.networks import compiler
+from dynalab.optim.updates import fuse
 from dynalab.tasks.parity_data import random_bytes
-from dynalab.training.compiled import Compiled
+from dynalab.training.compiled import Compiled, unknown
 from dynalab.training.loop import Loop
 
 pytestmark = pytest.mark.skipif(compiling.compiler() is None, reason="no C++ compiler on this machine")
@@ -87,6 +89,9 @@ KNOWN = {
         "optimizer.momentum=0.9",
         "optimizer.centered=true",
     ],
+    "sam, clipped": [*DIGITS, "optimizer=sam", "optimizer.rho=0.5", "train.clip=0.2", "train.accumulate=2"],
+    "sam of bits": [*PARITY, *LOOKAHEAD, "optimizer.inner=sam", "optimizer.lr=0.1", "optimizer.rho=0.3"],
+    "sam of pairs": [*GROKKING, "optimizer=sam", "optimizer.inner=adamw", "optimizer.rho=0.3"],
     "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
 }
 # What it does not know, and how it says so.
@@ -95,8 +100,6 @@ UNKNOWN = {
     "model=mlp": [*DIGITS, "model.norm=batch"],
     "this model=mlp": [*DIGITS, "model.activation=gelu"],
     "loss of task=grokking": [*GROKKING, "task.loss=stablemax"],
-    "optimizer=sam": [*DIGITS, "optimizer=sam"],
-    "optimizer=lookahead": [*DIGITS, *LOOKAHEAD, "optimizer.inner=sam"],
     "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
     "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
     "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
@@ -188,6 +191,7 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         "a clipped gradient",
         "lookahead",
         "rmsprop, momentum",
+        "sam of pairs",
     ],
 )
 def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):
@@ -319,6 +323,7 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
         "lookahead, adamw, clipped",
         "parts of bits",
         "half squares",
+        "sam of bits",
     ],
 )
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
@@ -402,6 +407,24 @@ def test_what_it_does_not_know_is_trained_as_without(words, one_thread, request)
     for made in (ours, plain):
         made.advance(30)
     assert ours.step == 1 and all(map(torch.equal, held(ours, 0), held(plain, 0)))
+
+
+def test_an_optimizer_of_ones_own_is_not_known():
+    made = loop(DIGITS)
+
+    def said(build, **keys) -> str | None:
+        first, *rest = made.params
+        parts = [{"params": [first]}, {"params": rest, **keys}] if keys else made.params
+        optimizer = build(parts)
+        fuse(optimizer)
+        return unknown(made.config, made.stack, made.updates._loss, optimizer)
+
+    sgd, rmsprop = (partial(kind, foreach=True) for kind in (torch.optim.SGD, torch.optim.RMSprop))
+    assert said(sgd) is said(sgd, weight_decay=0.1) is said(rmsprop, weight_decay=0.1) is None
+    for build in (torch.optim.Adagrad, partial(sgd, maximize=True), partial(rmsprop, maximize=True)):
+        assert said(build) == "it does not know optimizer=sgd"
+    for build, keys in ((sgd, {"momentum": 0.9}), (sgd, {"lr": 0.5}), (rmsprop, {"alpha": 0.5})):
+        assert "differ in more than weight decay" in said(build, **keys)
 
 
 RUNS = [

@@ -69,6 +69,7 @@ struct Work {
   Size runs, steps, layers, first, activation, loss, optimizer, count;
   Size nesterov, age; // age: updates that Adam has made
   double momentum, dampening, beta1, beta2, eps, temperature;
+  double rho;   // how far SAM climbs before its gradient is taken; 0: it does not
   double clip;  // the largest norm of a gradient; 0: any
   double alpha; // of Lookahead the size of a slow step, its updates between two, and those since the last
   Size period, since;
@@ -352,7 +353,7 @@ struct Own {
   Size rows, cols, ld;
   bool flipped;
   float *weights, *gradients, *moments[3], *turned; // turned: (in, whole(out)), the weights themselves where flipped
-  float *mask, *held;                               // held: the weights before an update; null without a mask
+  float *mask, *held;                               // held: the weights as they were, where they are to be again
   float *average;                                   // of a single slot
   float *slow;
   Size size() const { return (flipped ? cols : rows) * ld; }
@@ -426,7 +427,8 @@ struct Net {
       o.gradients = memory.floats(o.size());
       for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
       if (p.slow) o.slow = memory.floats(o.size());
-      if (p.mask) o.mask = memory.floats(o.size()), o.held = memory.floats(o.size());
+      if (p.mask) o.mask = memory.floats(o.size());
+      if (p.mask || w.rho) o.held = memory.floats(o.size());
       if (w.takes && w.slots == 1) o.average = memory.floats(o.size());
       own.push_back(o);
     }
@@ -741,8 +743,7 @@ struct Net {
     }
   }
 
-  // Scales the gradient to at most a norm (Pascanu et al. 2013).
-  void clip() {
+  double norm() const { // of the gradient
     typedef double Doubles __attribute__((vector_size(V * sizeof(double))));
     Doubles squares{};
     for (const Own &o : own)
@@ -752,7 +753,12 @@ struct Net {
       }
     double total = 0;
     for (int i = 0; i < V; i++) total += squares[i];
-    const double scale = w.clip / (std::sqrt(total) + 1e-6);
+    return std::sqrt(total);
+  }
+
+  // Scales the gradient to at most a norm (Pascanu et al. 2013).
+  void clip() {
+    const double scale = w.clip / (norm() + 1e-6);
     for (const Own &o : own)
       for (Size k = 0; !(scale >= 1) && k < o.size(); k += V) store(o.gradients + k, load(o.gradients + k) * (float)scale);
   }
@@ -852,26 +858,44 @@ struct Net {
     return total;
   }
 
+  void clean() {
+    for (Own &o : own) std::memset(o.gradients, 0, o.size() * sizeof(float));
+  }
+
+  // Makes the gradient of an update's batches; `clear` is whether it is zero. Returns the sum of losses.
+  double differentiate(const Batch *batches, Size run, Size examples, bool &clear) {
+    bool none = true; // whether no example has had a gradient yet
+    double total = 0;
+    if (w.first == PAIRS) clean();
+    for (Size part = 0; part < w.parts; part++) total += pass(batches[part], run, examples, none);
+    if (none && !clear) clean();
+    clear = none;
+    for (const Own &o : own) masked(o, o.gradients);
+    return total;
+  }
+
+  // Makes the gradient anew, a way up the one that there is (Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3).
+  void ascend(const Batch *batches, Size run, Size examples, bool &clear) {
+    const float way = (float)(w.rho / (norm() + 1e-12));
+    for (const Own &o : own) {
+      std::memcpy(o.held, o.weights, o.size() * sizeof(float));
+      for (Size k = 0; k < o.size(); k += V) store(o.weights + k, load(o.weights + k) + way * load(o.gradients + k));
+    }
+    turn();
+    differentiate(batches, run, examples, clear);
+    for (const Own &o : own) std::memcpy(o.weights, o.held, o.size() * sizeof(float));
+  }
+
   void train(Size run) {
     take(run);
     const bool still = rests();
     bool fresh = true, clear = false; // whether weights are new to passes, and gradients are zero
-    const auto clean = [this] {
-      for (Own &o : own) std::memset(o.gradients, 0, o.size() * sizeof(float));
-    };
     for (Size step = 0; step < w.steps; step++) {
       const Batch *batches = w.batches + step * w.parts;
-      bool none = true; // whether no example has had a gradient yet
-      if (w.first == PAIRS) clean();
-      if (fresh) turn();
-      double total = 0;
       Size examples = 0;
       for (Size part = 0; part < w.parts; part++) examples += batches[part].size;
-      for (Size part = 0; part < w.parts; part++) total += pass(batches[part], run, examples, none);
-      if (none && !clear) clean();
-      clear = none;
-      w.losses[step * w.runs + run] = (float)(total / examples);
-      for (const Own &o : own) masked(o, o.gradients);
+      if (fresh) turn();
+      w.losses[step * w.runs + run] = (float)(differentiate(batches, run, examples, clear) / examples);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
           const Param &p = w.params[i];
@@ -880,6 +904,7 @@ struct Net {
           if (p.previous) copy_out(own[i], p.previous + at, own[i].evaluated(), lines);
         }
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
+      if (fresh && w.rho) ascend(batches, run, examples, clear);
       if (fresh && w.clip) clip();
       if (fresh) move_free(step, batches->rate);
       if (fresh && w.period && (w.since + step + 1) % w.period == 0) synchronise();

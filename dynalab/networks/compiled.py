@@ -74,6 +74,7 @@ class Work(Structure):
         ),
         *((name, c_int64) for name in ("count", "nesterov", "age")),
         *((name, c_double) for name in ("momentum", "dampening", "beta1", "beta2", "eps", "temperature")),
+        ("rho", c_double),
         ("clip", c_double),
         ("alpha", c_double),
         ("period", c_int64),

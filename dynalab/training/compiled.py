@@ -32,6 +32,8 @@ from dynalab.training.averaging import Averaging, Taking
 
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 
+# What a group of parameters may have to itself.
+_OWN = ("params", "weight_decay")
 _TAKE = np.dtype([("share", np.float64), ("slot", np.int64)])
 
 
@@ -46,10 +48,12 @@ def unknown(
     train, groups, moves = config.train, optimizer.param_groups, _inner(optimizer)
     if (what := passes(config, stack, loss)) is not None:
         return what
-    if type(moves) not in OPTIMIZERS or not all(group.get("fused", True) for group in groups):
+    if type(moves) not in OPTIMIZERS or not all(
+        group.get("fused", not group["maximize"]) for group in groups
+    ):
         return f"it does not know optimizer={config.optimizer.name}"
-    if len({(group["lr"], *group.get("betas", ())) for group in groups}) > 1:
-        return f"optimizer={config.optimizer.name} has several rates"
+    if len({str({key: x for key, x in group.items() if key not in _OWN}) for group in groups}) > 1:
+        return f"optimizer={config.optimizer.name} has groups that differ in more than weight decay"
     asked = {
         "train.sphere=true": train.sphere,
         f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
@@ -58,7 +62,6 @@ def unknown(
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
         f"optimizer.inner_state={getattr(optimizer, 'inner_state', None)}": moves is not optimizer
         and optimizer.inner_state != "keep",  # type: ignore[attr-defined]
-        f"optimizer={config.optimizer.name}": radius(optimizer) > 0,
     }
     found = [word for word, said in asked.items() if said]
     return f"it does not know {found[0]}" if found else None
@@ -92,7 +95,7 @@ class Compiled(Passes):
         work.beta1, work.beta2 = group.get("betas", (0.0, group.get("alpha", 0.0)))
         for key in ("nesterov", "momentum", "dampening", "eps"):
             setattr(work, key, group.get(key, 0))
-        work.clip, work.parts = train.clip or 0, train.accumulate
+        work.clip, work.parts, work.rho = train.clip or 0, train.accumulate, radius(optimizer)
         if self._lookahead is not None:
             work.alpha, work.period = self._lookahead.alpha, self._lookahead.k
 
