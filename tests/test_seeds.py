@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynalab.config.command import read_command
+from dynalab.config.command import read_command, words_of
 from dynalab.config.seeds import format_seeds, parse_seeds
 from dynalab.errors import ConfigError
 
@@ -96,6 +96,13 @@ def test_a_crossed_design_is_one_ensemble_of_all_combinations():
     ]
     assert all(run.seed is None for run in request.runs)
     assert request.runs[1].streams == {"init": 0, "split": 9, "order": 5, "noise": 9}
+    # The seed is in its identity, and in the words that it is known by; the default is not, as in every id of before.
+    own = ["seed_streams.split=9", "seed_streams.noise=9"]
+    (same,), (usual,) = read_command([*words[:-1], *own]).requests, read_command(words[:-1]).requests
+    assert same == request and usual.config.id != request.config.id
+    assert usual == read_command([*words[:-1], "seed=0"]).requests[0]
+    again = read_command(words_of(request.config)).requests[0]
+    assert (again.config.id, again.runs) == (request.config.id, request.runs)
 
 
 @pytest.mark.parametrize(

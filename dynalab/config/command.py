@@ -104,9 +104,10 @@ def read_command(words: Sequence[str | Override], *, outputs: str | Path | None 
         try:
             tree = composer.compose([*cell, *(item.unread() for item in seeds.values())])
             _check_sections(tree)
-            for streams, held in _stream_cells(tree, seeds):
+            own = seeds_of("seed", tree, seeds)
+            for streams, held in _stream_cells(tree, seeds, own):
                 config = from_tree({**tree, "seed_streams": streams}, folders, known)
-                request = _request(config, seeds_of("seed", tree, seeds), [*cell, *held], usual, folders)
+                request = _request(config, own, [*cell, *held], usual, folders)
                 requests.setdefault(request.config.id, request)
             settings = settings or settings_of(tree, outputs, folders)
         except ConfigError as error:
@@ -129,17 +130,22 @@ def seeds_of(key: str, tree: Mapping[str, Any], typed: Mapping[str, Override]) -
 
 
 def _stream_cells(
-    tree: Mapping[str, Any], typed: Mapping[str, Override]
+    tree: Mapping[str, Any], typed: Mapping[str, Override], own: Sequence[int]
 ) -> Iterator[tuple[dict[str, Any], tuple[Override, ...]]]:
-    """Yield values of all streams and the words for them: lists under `design=crossed`, else each stream is swept."""
-    streams = tree.get("seed_streams") or {}
+    """Yield values of all streams and the words for them: lists under `design=crossed`, else each stream is swept.
+
+    The runs of a crossed design have no seed: `seed=` holds its other streams, as seeds of their own in its identity.
+    Its default leaves them at 0 without a word.
+    """
+    streams, crossed = tree.get("seed_streams") or {}, tree.get("design") == "crossed"
     axes: list[list[Override]] = []
     for name, text in streams.items():
-        if text is None or text == "null":
-            continue
         key = f"seed_streams.{name}"
+        if text is None or text == "null":
+            axes += [[Override.of(key, seed)] for seed in own if crossed and seed]
+            continue
         seeds = seeds_of(key, tree, typed)
-        if tree.get("design") == "crossed":
+        if crossed:
             axes.append([Override(key, (seeds if len(seeds) > 1 else seeds[0],), f"{key}={text}")])
         else:
             axes.append([Override.of(key, seed) for seed in seeds])

@@ -13,7 +13,7 @@ from dynalab.config.command import Request
 from dynalab.config.ensemble import RunSpec, from_stored
 from dynalab.config.seeds import idle_streams
 from dynalab.core.atomic import discard, making, storing, sweep, write_text
-from dynalab.core.errors import DynalabError, Locked, NothingMatched, StoreError
+from dynalab.core.errors import ConfigError, DynalabError, Locked, NothingMatched, StoreError
 from dynalab.launch.compare import StoredShard, leave_alone, sort_run
 from dynalab.store import runfile
 from dynalab.store.carve import is_untrained, undo_unfinished
@@ -220,6 +220,8 @@ def _compare(
     for spec in [] if force else wanted:
         if spec.label in newest:
             found, run = newest[spec.label]
+            if spec.seed is None and run.streams != spec.streams:
+                raise ConfigError(_other_streams(layout.request.config.id, spec, run))
             if found.paths in queued and not found.ended:
                 layout.queued[spec.label] = layout.waiting[found.paths] = queued[found.paths]
                 continue
@@ -240,6 +242,16 @@ def _compare(
             held.require()
             _make_shard(paths, group, layout.request.steps, attempt, folders, plan.bits)
         layout.work.append(paths)
+
+
+def _other_streams(digest: str, spec: RunSpec, run: runfile.Run) -> str:
+    """Return what is said of a crossed run whose streams are not those asked for: `seed=` once was in no id of them."""
+    apart = {name: seed for name, seed in spec.streams.items() if run.streams.get(name) != seed}
+    there = " ".join(f"{name} {run.streams.get(name)}" for name in apart)
+    words = " ".join(f"seed_streams.{name}={seed}" for name, seed in apart.items())
+    return (
+        f"{digest}/{spec.label} was trained with streams {there}; {words} trains what is asked for beside it"
+    )
 
 
 def discard_untrained(ensemble: EnsemblePaths, shards: Sequence[ShardPaths]) -> None:
