@@ -18,10 +18,13 @@ from conftest import Cli
 from report_fakes import make_ensemble
 from safetensors.numpy import load_file, save_file
 
+from dynalab.cli import runs_rerun
+from dynalab.config.compiling import compiler
 from dynalab.launch import health
 from dynalab.store import members, runfile, waste
 from dynalab.store.lock import Lock
 from dynalab.store.paths import OutputPaths, ShardPaths
+from dynalab.store.reader import Ensemble
 from dynalab.store.stored import StoredEnsemble
 from dynalab.store.table import refresh
 
@@ -320,6 +323,52 @@ def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outpu
     ):
         assert here("runs", "rerun", *words, "launcher=inline").code == code
     assert (outputs / "last.json").read_bytes() == last and not list(outputs.glob(".rerun*"))
+
+
+def test_each_run_is_trained_again_as_it_was_made(here: Cli, outputs, one_thread):
+    here("train", *TINY, "seed=0,1", "compute.exact=false", "compute.threads=1", "-q")
+    here("train", *TINY, "seed=2", "device=cpu", "compute.compile=true", "-q")
+    (ensemble,) = here("train", *TINY, "seed=0..3", "-q", "--json").json["ensembles"]
+    again = here("runs", "rerun", ensemble["id"], "launcher=inline", "--steps", "5")
+    assert again.code == 0 and "4 runs, 5 steps: equal to the bit" in again.out
+    # A word about how they are trained is of all.
+    other = here("runs", "rerun", ensemble["id"], "launcher=inline", "compute.compile=true", "--json")
+    assert compiler() is None or set(other.json["series"]["differing"]) == {"s0000", "s0001", "s0003"}
+    assert here("runs", "rerun", ensemble["id"], "launcher=inline", "seed=7").code == 2
+
+
+def test_a_crossed_run_is_trained_again_with_the_streams_that_it_had(here: Cli, outputs, one_thread):
+    words = [*TINY, "design=crossed", "seed_streams.init=0,1", "seed_streams.order=0"]
+    (one,) = here("train", *words, "seed=3", "-q", "--json").json["ensembles"]
+    (other,) = here("train", *words, "-q", "--json").json["ensembles"]
+    assert one["id"] != other["id"]
+    for ref, count in ((one["id"], 2), (f"{one['id']}/init1", 1)):
+        again = here("runs", "rerun", ref, "launcher=inline", "-q")
+        assert again.code == 0 and f"{count} run" in again.out
+    # As dynalab was before `seed=` was in the ids of crossed designs.
+    for path in Path(other["path"]).glob("shard-*/run.json"):
+        record = json.loads(path.read_text())
+        for run in record["runs"]:
+            run["streams"]["split"] = 3
+        path.write_text(json.dumps(record))
+    refused = here("train", *words, "-q")
+    assert refused.code == 2 and len(refused.err.splitlines()) == 1
+    assert f"{other['id']}/init0 was trained with streams split 3; seed_streams.split=0 trains" in refused.err
+    assert here("train", *words, "seed_streams.split=0", "-q").code == 0
+
+
+def test_metrics_that_part_later_are_not_named_with_the_first(here: Cli, outputs):
+    steps = np.arange(0, 50, 10)
+    same = {"train_loss": np.ones((2, 5)), "l1": np.ones((2, 5)), "l2": np.ones((2, 5))}
+    one = make_ensemble(outputs, steps=steps, values=same, n_runs=2)
+    later = {name: values.copy() for name, values in same.items()}
+    later["train_loss"][1, 0] = later["l1"][0, 2] = 1.5
+    other = make_ensemble(outputs, steps=steps, values=later, n_runs=2, digest="aaaaaaaaaa", slug="other")
+    a, b = (Ensemble(item.paths) for item in (one, other))
+    said = runs_rerun._said(runs_rerun._compared(a, a.runs, b))
+    assert said.startswith(
+        "2 runs, 40 steps: they part at step 0, in train_loss; the largest difference is 0.5,"
+    )
 
 
 def test_a_fork_is_made_again_from_its_parent_while_that_is_stored(here: Cli, outputs, one_thread):

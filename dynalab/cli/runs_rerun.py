@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynalab.cli.options import config_dir_option, echo, emit_json, note, quiet_option, result_options, warn
+from dynalab.config.ensemble import RunSpec
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
@@ -121,18 +124,35 @@ def _planned(
     length = min(steps or longest, longest)
     if ensemble.is_fork:
         return plan_replay(ensemble, runs, overrides, length, outputs=place)
-    return Forking([_command(ensemble, config, runs, overrides, length, place)])
+    ways: dict[tuple[str, ...], list[StoredRun]] = {}
+    for run in runs:
+        ways.setdefault(_made(run.record.plan), []).append(run)
+    named = {run.label for run in runs}
+    commands = [
+        _command(ensemble, config, made, some, named, overrides, length, place) for made, some in ways.items()
+    ]
+    return Forking([command for command in commands if command.requests[0].runs])
+
+
+def _made(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return words for how runs were trained, as far as their bits are of it."""
+    words = [f"device={plan.get('device', 'cpu')}"]
+    if not plan.get("exact", True):
+        words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
+    return (*words, f"compute.compile={str(plan.get('compile', False)).lower()}")
 
 
 def _command(
     ensemble: Ensemble,
     config: EnsembleConfig,
+    made: Sequence[str],
     runs: list[StoredRun],
+    named: Collection[str],
     overrides: tuple[str, ...],
     length: int,
     place: Path,
 ) -> Command:
-    """Return the command that trains runs again, on the device and with the exactness that they had."""
+    """Return the command that trains runs again that were made in one way; of those that are named it may have none."""
     from dynalab.config.command import read_command, words_of
 
     words = words_of(config)
@@ -140,23 +160,22 @@ def _command(
         raise ConfigError(f"{ensemble.id}: no words of train compose to its configuration as it is stored")
     if not config.depends_on_total:
         words.append(f"train.steps={length}")
-    plan = runs[0].record.plan
-    words.append(f"device={plan.get('device', 'cpu')}")
-    if not plan.get("exact", True):
-        words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
-    if plan.get("compile", False):
-        words.append("compute.compile=true")
     if seeds := [run.seed for run in runs if run.seed is not None]:
         words.append(f"seed={format_seeds(seeds)}")
-    command = read_command([*words, *overrides], outputs=place)
+    command = read_command([*words, *made, *overrides], outputs=place)
     if [request.config.id for request in command.requests] != [ensemble.id]:
         raise ConfigError(
             f"{' '.join(overrides)}: makes another ensemble; rerun takes keys of how it is trained, as compute.width"
         )
-    stored = {run.label for run in runs}
-    if strange := [run.label for run in command.requests[0].runs if run.label not in stored]:
+    (request,) = command.requests
+    asked = {spec.label: spec.seed for spec in request.runs}
+    if strange := [label for label, seed in asked.items() if seed is not None and label not in named]:
         raise ConfigError(f"{listed(strange, 3)}: not among the runs of {ensemble.id} that are trained again")
-    return command
+    # With the streams that they had.
+    specs = [
+        RunSpec(run.label, run.seed, run.record.runs[run.index].streams) for run in runs if run.label in asked
+    ]
+    return replace(command, requests=[replace(request, runs=specs)])
 
 
 def _compared(ensemble: Ensemble, runs: list[StoredRun], again: Ensemble) -> dict[str, Any]:
@@ -198,7 +217,7 @@ def _said(document: dict[str, Any]) -> str:
             if not document["series"]["shared"]
             else f"{runs}: rows differ"
         )
-    names = [item["metric"] for item in apart["metrics"] if item["step"] is not None]
+    names = [item["metric"] for item in apart["metrics"] if item["step"] == apart["step"]]
     largest = document["series"]["largest"]
     size = (
         f"; the largest difference is {largest['difference']:.3g}, of {largest['metric']}" if largest else ""
