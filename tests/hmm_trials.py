@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from hmm_simulate import simulate
 
 from dynalab.analysis import hmm
 from dynalab.analysis.base import Trajectories, Trajectory
-from dynalab.analysis.hmm import fitting
+from dynalab.analysis.hmm import compiled, fitting
 from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core.records import plain
@@ -101,6 +102,24 @@ def hostile(number: int, max_states: int = 4) -> str:
     except Exception as error:
         return f"{kind} {keys}: {type(error).__name__}: {error}"
     return "result"
+
+
+def few_rows(number: int, least: float = 5.0, most: float = 26.0, **keys: Any) -> tuple[float, int, int]:
+    """Rows of all runs for each feature and one more, and how many states there are, 2 to 4, and how many are found.
+
+    Of one ensemble of levels or of dynamics, of 3 to 40 runs of 10 to 100 rows and 2 to 14 features.
+    """
+    rng = np.random.default_rng([13, number])
+    size, n_states = int(rng.integers(2, 15)), int(rng.integers(2, 5))
+    a_feature, n_rows = np.exp(rng.uniform(np.log([least, 10.0]), np.log([most, 100.0])))
+    n_runs = int(np.clip(np.ceil(a_feature * (size + 1) / n_rows), 3, 40))
+    n_rows = int(np.clip(np.ceil(a_feature * (size + 1) / n_runs), 10, 100))
+    runs = simulate(("level", "ar")[number % 2], n_states, n_runs, n_rows, seed=number).trajectories
+    some = [replace(run, values=run.values[:, :size]) for run in runs.runs]
+    config = hmm.Config(workers=1, stability=False, baselines=False, **keys)
+    with compiled.using(compiled.library()):
+        found = fitting.robust(replace(runs, metrics=runs.metrics[:size], runs=tuple(some)), config)
+    return n_runs * n_rows / (len(found.features.names) + 1), n_states, found.n_states
 
 
 def presets(trajectories: Trajectories, **keys: Any) -> tuple[float, float]:

@@ -4,11 +4,21 @@ import hmm_trials
 import pytest
 from hmm_simulate import simulate
 
+from dynalab.analysis.hmm.summary import ROWS_A_FEATURE
+
 
 # One of every kind; the bar of scripts/verify tries 200, with more states.
 @pytest.mark.parametrize("number", range(len(hmm_trials.KINDS)))
 def test_hostile_input_ends_in_a_result_or_one_line(number):
     assert hmm_trials.hostile(number, max_states=3) in ("result", "refused")
+
+
+def test_states_are_taken_for_one_below_the_limit_of_rows_alone():
+    for number in (0, 1):
+        rows, n_states, found = hmm_trials.few_rows(number, ROWS_A_FEATURE, 16, max_states=4)
+        assert rows >= ROWS_A_FEATURE and 1 < found <= n_states
+        rows, _, found = hmm_trials.few_rows(number, 2, 4, max_states=2)
+        assert rows < ROWS_A_FEATURE and found == 1
 
 
 def test_the_robust_preset_explains_unseen_runs_no_worse_than_the_published_one():

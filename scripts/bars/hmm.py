@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from bars.base import Bar, cases, dynalab
 TASKS = {"grokking": "seed=0..19", "parity": "seed=0..11", "digits": "seed=0..11", "mlm": "seed=0..11"}
 EMISSIONS = (("level", "diag"), ("level", "full"), ("ar", "diag"), ("ar", "full"))
 HOSTILE = 200
+# Ensembles of few and of many rows, and the bands they are counted in: rows of all runs a feature and one more.
+FEW = 180
+BANDS = (0, 6, 8, 10)
+MOST_MISSED = 0.02
 
 
 def curve(case: int, *, work: str, task: str) -> list[float]:
@@ -80,6 +85,32 @@ def presets(work: Path) -> tuple[str, bool]:
     return figure, gains[0] >= 0
 
 
+def rows_case(number: int) -> tuple[float, int, int]:
+    """Rows a feature and one more of a simulated ensemble, how many states there are, and how many are found."""
+    from hmm_trials import few_rows
+
+    return few_rows(number)
+
+
+def rows(work: Path) -> tuple[str, bool, list[list[str]]]:
+    """From how many rows on states that are there are seldom taken for one: the limit below which nothing is said."""
+    from dynalab.analysis.hmm.summary import ROWS_A_FEATURE
+
+    ends: list[Any] = cases(work / "hmm-rows.jsonl", range(FEW), rows_case)
+    table = [["rows a feature and one more", "ensembles", "one state found", "fewer than are there", "more"]]
+    ones = {}
+    limits = (*BANDS, ROWS_A_FEATURE, float("inf"))
+    for low, high in pairwise(limits):
+        some = [(true, found) for a_feature, true, found in ends if low <= a_feature < high]
+        n = len(some)
+        ones[low] = sum(found == 1 for _, found in some) / n
+        counts = (sum(found < true for true, found in some), sum(found > true for true, found in some))
+        band = f"{low} to {high}" if high < limits[-1] else f"{low} and more"
+        table.append([band, str(n), f"{ones[low]:.1%}", *(f"{count / n:.1%}" for count in counts)])
+    figure = f"one state found in {ones[ROWS_A_FEATURE]:.1%}, in {ones[BANDS[-1]]:.1%} just below"
+    return figure, ones[ROWS_A_FEATURE] <= MOST_MISSED < ones[BANDS[-1]], table
+
+
 SOURCES = (
     "dynalab/core/trajectories.py",
     "dynalab/analysis/hmm",
@@ -119,5 +150,13 @@ BARS = [
         "test_hmm_trials.py",
         presets,
         SOURCES,
+    ),
+    Bar(
+        "hmm-rows",
+        f"number of states by rows for the features: {FEW} simulated ensembles of 2 to 4 states",
+        "from the limit on one state is found in at most 2%, just below in more",
+        "test_hmm_trials.py",
+        rows,
+        (*SOURCES, "tests/hmm_simulate.py"),
     ),
 ]
