@@ -144,6 +144,49 @@ def test_a_stream_without_effect_and_no_spread_at_all():
         assert [line.split()[1] for line in lines[-3:]] == rows
 
 
+def test_seeds_that_happen_to_be_alike_do_not_show_that_a_stream_decides_nothing():
+    """Four seeds of means closer than chance has them: the share of what is drawn, not 0 to 0."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 5))
+    means = values.mean(axis=1, keepdims=True)
+    values += 0.1 * (means - means.mean()) - means
+    found = components.strata(values)
+    assert found.squares[1] < 0.05 * found.squares[3]
+    result = split(ensemble(10 * np.round(50 + 10 * values)))
+    init, _, residual = result.shares
+    assert init.share == 0 and init.negative
+    assert init.interval[0] == 0 and 0.3 < init.interval[1] < 0.9
+    assert residual.interval[0] < 1 - init.interval[1] + 0.2 and residual.interval[1] == 1
+    lines = list(terminal.lines(variance.show(result, ())))
+    assert (
+        "the intervals do not tell which of residual" in lines[0] and "init" in lines[0].split("which of")[1]
+    )
+    # The draws are those of which the component is not negative, as when the others are thrown away.
+    shape, near = (4, 5), 2.5 * found.squares[3]
+    some = components.Strata(np.array([np.nan, near, found.squares[2], found.squares[3]]), found.freedom)
+    lambdas = components.draw(some, 40_000, rng)
+    drawn, chance = components.above_zero(shape, lambdas, np.broadcast_to(some.sums, lambdas.shape), 0, rng)
+    kept = components.shares(components.solve(shape, lambdas), 2)[:, 0]
+    kept = kept[kept > 0]
+    again = components.shares(components.solve(shape, drawn), 2)[:, 0]
+    assert chance.mean() == pytest.approx(len(kept) / 40_000, abs=0.01)
+    for q in (0.1, 0.5, 0.975):
+        weighted = np.quantile(again, q, method="inverted_cdf", weights=chance)
+        assert weighted == pytest.approx(np.quantile(kept, q), abs=0.015)
+
+
+def test_the_standard_deviation_of_the_runs_is_theirs_and_the_components_is_named():
+    values = 10 * np.round(50 + 10 * simulate((4, 5), (0.0, 0.0), 1.0, seed=2))
+    result = split(ensemble(values))
+    assert result.runs_sd == pytest.approx(values.std(ddof=1)) and result.sd > result.runs_sd
+    line = list(terminal.lines(variance.show(result, ())))[1]
+    assert f"{result.runs_sd:.3g}" in line.split("between these runs")[0] and "by the components" in line
+    cut = np.where(values > np.quantile(values, 0.8), np.nan, values)
+    some = split(ensemble(cut, last=int(np.nanmax(cut))), draws=400)
+    assert some.runs_sd is None
+    assert "between these runs" not in list(terminal.lines(variance.show(some, ())))[1]
+
+
 def test_logarithms():
     values = 10 * np.round(100 * np.exp(0.3 * simulate((5, 5), (0.5, 0.3), 0.2, seed=1)))
     result = split(ensemble(values, last=10_000), log_time=True)

@@ -19,7 +19,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count, listed, number
 from dynalab.show.blocks import Block, Cell, Intervals, Levels, Say, Table
 
-VERSION = 2
+VERSION = 3
 NEEDS = Needs(record=CROSSED)
 TITLE = "Where the spread comes from"
 FIGURES = ("shares",)
@@ -62,7 +62,10 @@ class Findings:
 
     shares: tuple[Share, ...]  # of every stream and of the residual
     interactions: tuple[Interaction, ...]  # what the residual is made of
-    sd: float  # standard deviation of a cell, in steps or of the logarithm
+    # standard deviation of a cell, in steps or of the logarithm: of the sum of the components, those below 0 set to 0
+    sd: float
+    # that of the runs as they are (n - 1); null where the step of some is not known
+    runs_sd: float | None = None
     levels: Mapping[str, int]  # stream -> number of seeds
     seeds: Mapping[str, tuple[int, ...]]  # stream -> seeds
     cells: int  # number of runs
@@ -94,17 +97,18 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     unknown = int(np.isnan(values).sum())
     if unknown * 2 > values.size:
         raise NothingMatched(_too_few(trajectories, watched, values.size))
-    lambdas, estimates, mean = _estimate(values, bounds, config)
-    point = estimates.mean(axis=0)
+    draws = _estimate(values, bounds, config)
+    point, mean = draws.estimates.mean(axis=0), float(draws.means.mean())
     table = pd.DataFrame([vars(item) for item in passages]).astype({"step": "Int64"})
     for place, name in enumerate(design.factors):
         table[name] = np.array(design.levels[place])[design.cells[:, place]]
-    shares = _shares(design, lambdas, point)
+    shares = _shares(design, draws, point, np.random.default_rng([config.seed, 1]))
     interactions = _interactions(design, point)
     return Findings(
         shares=shares,
         interactions=interactions,
         sd=float(np.sqrt(np.maximum(point, 0).sum())),
+        runs_sd=None if unknown else float(values.std(ddof=1)),
         levels=dict(zip(design.factors, design.shape, strict=True)),
         seeds=dict(zip(design.factors, design.levels, strict=True)),
         cells=len(design.cells),
@@ -150,32 +154,43 @@ def _grid(design: Design, passages: Sequence[Passage], log_time: bool) -> tuple[
     return values, bounds
 
 
-def _estimate(values: np.ndarray, bounds: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return draws of the lambdas (draws, 2^F), components by moments (rounds, 2^F), and the mean of a cell."""
+def _estimate(values: np.ndarray, bounds: np.ndarray, config: Config) -> impute.Draws:
+    """Return draws of the lambdas, components by moments, and the mean of a cell; one row where all is known."""
     rng = np.random.default_rng(config.seed)
     if np.isnan(values).any():
-        draws = impute.augment(values, bounds, max(config.draws // 4, 100), rng)
-        return draws.lambdas, draws.estimates, float(draws.means.mean())
+        return impute.augment(values, bounds, max(config.draws // 4, 100), rng)
     strata = components.strata(values)
     lambdas = components.draw(strata, config.draws, rng)
     estimate = components.solve(values.shape, np.nan_to_num(strata.squares))
-    return lambdas, estimate[None], float(values.mean())
+    sums = np.broadcast_to(strata.sums, lambdas.shape)
+    return impute.Draws(lambdas, sums, estimate[None], np.array([values.mean()]))
 
 
-def _shares(design: Design, lambdas: np.ndarray, point: np.ndarray) -> tuple[Share, ...]:
-    """Return the shares, of draws (draws, 2^F) and components by moments (2^F,)."""
+def _shares(
+    design: Design, draws: impute.Draws, point: np.ndarray, rng: np.random.Generator
+) -> tuple[Share, ...]:
+    """Return the shares, of draws and components by moments (2^F,)."""
     n, total = len(design.factors), float(np.maximum(point, 0).sum())
+    sources = [*design.factors, "residual"]
+    if total <= 0:
+        return tuple(Share(source, None, (None, None), None, False) for source in sources)
     named = components.shares(point, n)
-    spread = components.shares(components.solve(design.shape, lambdas), n)
-    rows = []
-    for place, source in enumerate([*design.factors, "residual"]):
-        share, negative = float(named[place]), bool(place < n and point[1 << place] < 0)
-        if not np.isfinite(share):
-            rows.append(Share(source, None, (None, None), None, negative))
+    spread = components.shares(components.solve(design.shape, draws.lambdas), n)
+    lows, highs = np.quantile(spread, [0.025, 0.975], axis=0)
+    for place in range(n):
+        # Few seeds whose means happen to be alike do not show that a stream decides nothing, nor the others all.
+        drawn, weights = components.above_zero(design.shape, draws.lambdas, draws.sums, place, rng)
+        if not weights.sum() > 0:
             continue
-        low, high = np.quantile(spread[:, place], [0.025, 0.975])
+        some = components.shares(components.solve(design.shape, drawn), n)
+        most = np.quantile(some[:, place], 0.975, method="inverted_cdf", weights=weights)
+        least = np.quantile(some[:, n], 0.025, method="inverted_cdf", weights=weights)
+        highs[place], lows[n] = max(highs[place], most), min(lows[n], least)
+    rows = []
+    for place, source in enumerate(sources):
+        share, negative = float(named[place]), bool(place < n and point[1 << place] < 0)
         # The estimate by moments, set to 0 where negative, may fall out of an interval that is all above 0.
-        interval = (float(min(low, share)), float(max(high, share)))
+        interval = (float(min(lows[place], share)), float(max(highs[place], share)))
         rows.append(Share(source, share, interval, float(np.sqrt(share * total)), negative))
     return tuple(rows)
 
@@ -242,8 +257,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     unit, mean = ("in logarithm", "geometric mean") if findings.log_time else ("steps", "mean")
     yield Say(
         f"**{runs}**: {crossed}, crossed. Convergence ({rule.words()}) comes at step "
-        f"**{number(_round(findings.mean_step))}** on the {mean}, with a standard deviation of "
-        f"**{number(_round(findings.sd))}** {unit}."
+        f"**{number(_round(findings.mean_step))}** on the {mean}, with a standard deviation {_spread(findings, unit)}."
     )
     if groups and len(known) == len(findings.shares):
         yield _figure(findings)
@@ -279,6 +293,15 @@ def _headline(known: Sequence[Share], runs: str) -> str:
     if len(level) > 1:
         verdict = f"the intervals do not tell which of {listed(level)} has the largest share"
     return f"**Variance** of the convergence step over {runs}: {listed(shares)}; {verdict}."
+
+
+def _spread(findings: Findings, unit: str) -> str:
+    """Return the standard deviation of the runs, where it is known, and what the components add up to."""
+    model = f"of **{number(_round(findings.sd))}** {unit}"
+    if findings.runs_sd is None:
+        return f"{model} by the components of its variance"
+    own = f"of **{number(_round(findings.runs_sd))}** {unit} between these runs"
+    return f"{own} ({number(_round(findings.sd))} of a run with seeds of its own, by the components below)"
 
 
 def _figure(findings: Findings) -> Intervals:

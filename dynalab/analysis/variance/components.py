@@ -9,7 +9,10 @@ S has df_S = prod_{f in S} (n_f - 1) degrees of freedom, and its mean square has
 (Searle, Casella, McCulloch, "Variance Components", 1992, section 4.7), which inverts to an alternating sum: the
 estimates by moments, equal to REML where none is negative. Each df_S MS_S / lambda_S is a chi-squared variable, so
 drawing these gives draws of the lambdas, of the components and of any function of them: generalised confidence
-intervals (Weerahandi, 1993), which hold their level for few levels, where bootstraps over levels do not.
+intervals (Weerahandi, 1993), which hold their level for few levels, where bootstraps over levels do not. Where a mean
+square happens to be small nearly all draws of its component are negative, and such an interval is empty above 0, as
+exact ones are; the upper end is therefore taken among the draws in which the component is not negative (Box and Tiao,
+"Bayesian Inference in Statistical Analysis", 1973, section 5.2), which can only lie farther up.
 
 Subsets are bit masks: bit f set means that factor f belongs to it. Arrays over subsets have shape (2^F,); entry 0 (the
 mean's stratum) has no mean square.
@@ -28,6 +31,11 @@ class Strata:
 
     squares: np.ndarray  # mean square of every subset, shape (2^F,); entry 0 is NaN
     freedom: np.ndarray  # degrees of freedom, shape (2^F,); entry 0 is 0
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Sums of squares, shape (2^F,); entry 0 is 0."""
+        return np.nan_to_num(self.squares) * self.freedom
 
 
 def weights(shape: tuple[int, ...]) -> np.ndarray:
@@ -83,6 +91,27 @@ def draw(strata: Strata, draws: int, rng: np.random.Generator) -> np.ndarray:
         freedom = int(strata.freedom[mask])
         lambdas[:, mask] = freedom * strata.squares[mask] / rng.chisquare(freedom, draws)
     return lambdas
+
+
+def above_zero(
+    shape: tuple[int, ...], lambdas: np.ndarray, sums: np.ndarray, factor: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws in which the component of a factor is not negative, (draws, 2^F), and the weight of each, (draws,).
+
+    The factor's lambda is drawn anew, above what the others ask for; the weight is the chance that it is. `sums` are
+    the sums of squares behind the lambdas, (draws, 2^F).
+    """
+    from scipy.special import gammainc, gammaincinv
+
+    own, half = 1 << factor, (shape[factor] - 1) / 2
+    least = lambdas[:, own] - weights(shape)[own] * solve(shape, lambdas)[:, own]
+    reach = np.divide(sums[:, own], 2 * least, out=np.full(len(lambdas), np.inf), where=least > 0)
+    chance = gammainc(half, reach)
+    drawn = lambdas.copy()
+    some = chance > 0
+    halves = gammaincinv(half, rng.uniform(size=len(lambdas)) * chance)
+    drawn[some, own] = sums[some, own] / (2 * np.maximum(halves[some], 1e-300))
+    return drawn, chance
 
 
 def shares(components: np.ndarray, n_factors: int) -> np.ndarray:

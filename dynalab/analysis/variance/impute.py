@@ -22,6 +22,7 @@ class Draws:
     """What the rounds of augmentation gave."""
 
     lambdas: np.ndarray  # draws of the expected mean squares, shape (rounds, 2^F)
+    sums: np.ndarray  # sums of squares of each completed grid, behind these, shape (rounds, 2^F)
     estimates: np.ndarray  # components by moments of each completed grid, shape (rounds, 2^F)
     means: np.ndarray  # mean of each completed grid, shape (rounds,)
 
@@ -39,7 +40,7 @@ def augment(values: np.ndarray, bounds: np.ndarray, rounds: int, rng: np.random.
     y = values.ravel().copy()
     y[unknown] = np.where(np.isfinite(low), low + 0.5 * known.std(), known.mean())
     rows = [_rows(shape, mask, unknown) for mask in range(2 ** len(shape))]
-    kept_lambdas, kept_estimates, means = [], [], []
+    kept_lambdas, kept_sums, kept_estimates, means = [], [], [], []
     for turn in range(BURN_IN + rounds):
         lambdas = balanced.draw(balanced.strata(y.reshape(shape)), 1, rng)[0]
         # With a component below 0 the strata would have no common covariance.
@@ -54,9 +55,10 @@ def augment(values: np.ndarray, bounds: np.ndarray, rounds: int, rng: np.random.
         if turn >= BURN_IN:
             completed = balanced.strata(y.reshape(shape))
             kept_lambdas.append(balanced.draw(completed, 1, rng)[0])
+            kept_sums.append(completed.sums)
             kept_estimates.append(balanced.solve(shape, np.nan_to_num(completed.squares)))
             means.append(float(y.mean()))
-    return Draws(np.array(kept_lambdas), np.array(kept_estimates), np.array(means))
+    return Draws(np.array(kept_lambdas), np.array(kept_sums), np.array(kept_estimates), np.array(means))
 
 
 def _rows(shape: tuple[int, ...], mask: int, cells: np.ndarray) -> np.ndarray:
