@@ -52,10 +52,13 @@ class Losses:
         if self.spikes is not None:
             self.spikes.add(largest)
         bad = ~rows.isfinite()
+        self._recent.clear()
+        # A card is not waited for.
+        if rows.device.type == "cpu" and not bad.any():
+            return
         first = bad.to(torch.int8).argmax(0) + (step - len(rows) + 1)
         fresh = bad.any(0) & (self.diverged_step < 0)
         self.diverged_step = torch.where(fresh, first, self.diverged_step)
-        self._recent.clear()
 
     def row(self, step: int) -> dict[str, Tensor]:
         """Return the last loss and the largest since the last row, (S,) each, NaN where there was no update."""
