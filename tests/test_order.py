@@ -325,6 +325,16 @@ def test_a_run_is_trained_again_and_held_against_the_stored_one(here: Cli, outpu
     assert (outputs / "last.json").read_bytes() == last and not list(outputs.glob(".rerun*"))
 
 
+def test_an_ensemble_whose_runs_are_not_equally_far_is_listed_with_both_ends(here: Cli, outputs):
+    one = make_ensemble(outputs, n_runs=2, shards=2)
+    assert here("runs", "list", "-e").out.splitlines()[1].split()[-2] == "200"
+    shard = one.paths.shards()[0]
+    record = runfile.read(shard)
+    record.runs[0].steps = 160
+    runfile.write(shard, record)
+    assert here("runs", "list", "-e").out.splitlines()[1].split()[-2] == "160..200"
+
+
 def test_each_run_is_trained_again_as_it_was_made(here: Cli, outputs, one_thread):
     here("train", *TINY, "seed=0,1", "compute.exact=false", "compute.threads=1", "-q")
     here("train", *TINY, "seed=2", "device=cpu", "compute.compile=true", "-q")

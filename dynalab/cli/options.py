@@ -174,6 +174,12 @@ def named_seeds(seeds: Sequence[int | None]) -> str:
     return format_seeds(known) if known else count(len(seeds), "run")
 
 
+def span(values: Sequence[int]) -> str | None:
+    """Return the smallest and the largest of some numbers, as one where they are equal."""
+    low, high = min(values, default=None), max(values, default=None)
+    return None if low is None else str(low) if low == high else f"{low}..{high}"
+
+
 def shortened(names: Sequence[str], most: int = 3) -> str:
     """Return some names, the first of many."""
     more = len(names) - most

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dynalab.cli import next_step
-from dynalab.cli.options import columns, echo, emit_json, named_seeds, note, run_fields, warn
+from dynalab.cli.options import columns, echo, emit_json, named_seeds, note, run_fields, span, warn
 from dynalab.cli.watching import faster
 from dynalab.core.stats import fallen, quantile
 from dynalab.core.words import count, number
@@ -147,7 +147,7 @@ def _print_table(outcome: Outcome) -> None:
                 Counter(refused=len(layout.request.runs)),
             )
         status = ", ".join(f"{n} {name}" for name, n in counts.items())
-        steps = _span([run.steps for run in runs])
+        steps = span([run.steps for run in runs])
         reached = _generalised(runs, config.levels.test_accuracy)
         rows.append([config.id, named_seeds(seeds), status, steps, reached, path])
     echo(columns(["ensemble", "seeds", "status", "steps", "generalised", "path"], rows))
@@ -156,12 +156,6 @@ def _print_table(outcome: Outcome) -> None:
         and outcome.exit_code == 0
     ):
         note("nothing to train: all is done")
-
-
-def _span(values: list[int]) -> str | None:
-    """Return the smallest and the largest of some numbers, as one where they are equal."""
-    low, high = min(values, default=None), max(values, default=None)
-    return None if low is None else str(low) if low == high else f"{low}..{high}"
 
 
 def _generalised(runs: list[StoredRun], level: float | None) -> str | None:

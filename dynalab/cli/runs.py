@@ -20,6 +20,7 @@ from dynalab.cli.options import (
     note,
     result_options,
     run_fields,
+    span,
     warn,
 )
 from dynalab.cli.runs_analyses import list_analyses, show_analysis
@@ -194,7 +195,7 @@ def _by_ensemble(
     forks = any(_parent(ensemble) for ensemble, _ in selection)
     for ensemble, runs in selection:
         status = ", ".join(f"{n} {name}" for name, n in Counter(run.status for run in runs).items())
-        steps = max((run.steps for run in runs), default=0)
+        steps = span([run.steps for run in runs])
         seeds = named_seeds([run.seed for run in runs])
         cells = [ensemble.id, ensemble.task, _slug(ensemble, hidden), seeds, status, steps]
         rows.append([*cells, *([_parent(ensemble)] if forks else []), ensemble.path])
