@@ -71,6 +71,34 @@ def test_export_with_the_keys_in_which_ensembles_differ(outputs: Path, tmp_path,
     assert "metrics" in capsys.readouterr().err
 
 
+def test_metrics_with_other_rows_are_named_where_they_are_left_out(outputs: Path, tmp_path, capsys):
+    words = [
+        "task=digits",
+        "probes=[curvature]",
+        "probe.curvature.every=50",
+        "train.steps=100",
+        "eval.every=5",
+    ]
+    assert command(["train", *words, "task.n_train=50", "seed=0,1", "launcher=inline", "-q"]) == 0
+    capsys.readouterr()
+    ensemble = dynalab.load()
+    names = [name for name in ensemble.metrics if name not in ensemble.frame()]
+    assert "sharpness" in names and ensemble.off_grid() == {"every-50": names}
+    assert command(["runs", "export", "--to", str(tmp_path / "x.csv"), "--json"]) == 0
+    (line,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "sharpness" in line and {*pd.read_parquet(line.rpartition(" ")[2])} == {
+        "run",
+        "seed",
+        "step",
+        *names,
+    }
+    assert command(["runs", "query", "SELECT max(sharpness) FROM metrics"]) == 2
+    assert "sharpness has other rows than `metrics`" in capsys.readouterr().err
+    # A finer grid has the rows of the evaluation grid.
+    make_ensemble(outputs, n_runs=2)
+    assert dynalab.load().off_grid() == {}
+
+
 def test_export_of_some_runs_and_of_several_ensembles(outputs: Path, tmp_path, capsys):
     one = make_ensemble(outputs, n_runs=3)
     other = dynalab.import_runs(table(2), "mine", run="run", step="step")

@@ -52,14 +52,15 @@ def export_runs(
     """Write the rows of runs to one file.
 
     They are those of the runs that are named or match, or else of the last ones (@last). Its columns are run, seed,
-    step and every metric of the evaluation grid.
+    step and every metric of the evaluation grid. Those with other rows, as of probe.curvature, are named, with the file
+    that has them.
 
     \b
     dynalab runs export --to runs.csv                       # the last training
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     dynalab runs export @last --keys --to sweep.csv         # with a column optimizer.lr
     """
-    from dynalab.store.export import SUFFIXES, table, write
+    from dynalab.store.export import SUFFIXES, off_grid, table, write
     from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
 
@@ -69,7 +70,8 @@ def export_runs(
     write(frame, path)
     for ensemble, _ in selection:
         notice(ensemble.paths)
-    warnings = damaged + [line for ensemble, _ in selection for line in ensemble.warnings]
+    warnings = [*damaged, *off_grid(selection)]
+    warnings += [line for ensemble, _ in selection for line in ensemble.warnings]
     runs = frame["run"].unique().tolist()
     if as_json:
         shape = {"rows": len(frame), "columns": list(frame.columns)}

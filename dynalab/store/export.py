@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dynalab.core.atomic import replacing
 from dynalab.core.errors import NothingMatched
+from dynalab.core.words import count, listed
 from dynalab.store.find import Selection
 from dynalab.store.reader import Ensemble
 
@@ -49,6 +50,21 @@ def table(selection: Selection[Ensemble], keys: bool = False) -> pd.DataFrame:
                 values = values.map(lambda value: None if value is None else str(value))
             rows.insert(place, name, values.take(of_rows).reset_index(drop=True))
     return rows
+
+
+def off_grid(selection: Selection[Ensemble]) -> list[str]:
+    """Return a line for each other grid on which some ensembles recorded metrics: which these are, and where."""
+    names: dict[str, dict[str, None]] = {}
+    tables: dict[str, list[Path]] = {}
+    for ensemble, _ in selection:
+        for cadence, metrics in ensemble.off_grid().items():
+            names.setdefault(cadence, {}).update(dict.fromkeys(metrics))
+            tables.setdefault(cadence, []).append(ensemble.paths.metrics(cadence))
+    return [
+        f"left out are metrics with other rows, {listed([*names[cadence]])}: they stand in "
+        + (str(paths[0]) if len(paths) == 1 else f"{paths[0].name} of {count(len(paths), 'ensemble')}")
+        for cadence, paths in tables.items()
+    ]
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

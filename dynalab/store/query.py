@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import listed
 from dynalab.store.find import Selection
 from dynalab.store.reader import Ensemble
 from dynalab.store.table import is_stale, notice
@@ -55,7 +56,15 @@ def query(selection: Selection[Ensemble], sql: str) -> tuple[list[str], list[tup
         return names, [tuple(map(_plain, row)) for row in answer.fetchall()]
     except duckdb.Error as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ConfigError(f"query: {' '.join(lines[:2])}") from error
+        missing = f"query: {' '.join(lines[:2])}"
+        other = {name for item, _ in selection for names in item.off_grid().values() for name in names}
+        asked = sorted(name for name in other if f'"{name}"' in missing)
+        where = (
+            f"; {listed(asked)} has other rows than `metrics`: dynalab runs export names its file"
+            if asked
+            else ""
+        )
+        raise ConfigError(missing + where) from error
     finally:
         connection.close()
 

@@ -265,7 +265,10 @@ class Ensemble(Recorded):
             return np.empty(0, [("step", "<i8")])
 
     def frame(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
-        """Return every run, or those of some ids, and step of the evaluation grid: `run seed step` and the metrics."""
+        """Return every run, or those of some ids, and step of the evaluation grid: `run seed step` and its metrics.
+
+        Metrics with other rows (`off_grid`) are left out; `steps` and `array` have them.
+        """
         import pandas as pd
 
         table = self.trajectories(statuses=runfile.STATUSES, runs=runs)

@@ -165,6 +165,14 @@ class Recorded(StoredEnsemble):
         grids = [cadence for cadence in self._columns if cadence.startswith("every-")]
         return [name for grid in grids if every % int(grid[6:]) == 0 for name in self._columns[grid]]
 
+    def off_grid(self) -> dict[str, list[str]]:
+        """Return cadence -> metrics recorded on it, and on no grid that has the rows of the evaluation grid."""
+        kept = {*self.grid_metrics()}
+        found = {
+            cadence: [name for name in names if name not in kept] for cadence, names in self._columns.items()
+        }
+        return {cadence: names for cadence, names in found.items() if names}
+
 
 def _records(run: StoredRun, cadence: str) -> np.ndarray:
     path, mark, n_runs = run.shard.series(cadence), run.record.marks.get(cadence), len(run.record.runs)
