@@ -257,6 +257,35 @@ def test_needed_runs_against_statsmodels():
     assert needed.needed_for_times(one, other, False, 0.05) == math.ceil(7.849 / 6 / 0.25**2)
 
 
+def test_settings_without_a_run_in_common_need_the_fewest_runs_that_can_tell():
+    """Four of four against none of four, among 6 pairs: 2/70 is not .05/6, 2/252 is."""
+    level = 0.05 / 6
+    one, other = times([100, 110, 120, 130], 1000), times([9e9] * 4, 1000, 4)
+    assert needed.needed_for_times(one, other, False, level) == needed.fewest(False, level) == 5
+    assert tests.between_times(times([100, 110, 120, 130, 140], 1000), times([9e9] * 5, 1000, 5)).p <= level
+    # The chance that one is later is that of Gehan's scores, with ties and runs that were not watched to the end.
+    first, second = times([10, 20, 30, 90, 50, 40], 60), times([30, 60, 90, 70, 40, 20], 60, 6)
+    time, observed = tests.together(first, second)
+    share = needed.gehan_scores(time, observed)[6:].sum() / 72
+    rows = [
+        [_half(a, b) for b in zip(time[6:], observed[6:], strict=True)]
+        for a in zip(time[:6], observed[:6], strict=True)
+    ]
+    halves = np.array(rows)
+    assert halves.mean() == pytest.approx(share)
+    spread = math.sqrt(halves.mean(0).var(ddof=1) + halves.mean(1).var(ddof=1))
+    runs = math.ceil((1.95996 / math.sqrt(6) + 0.84162 * spread) ** 2 / share**2)
+    assert needed.needed_for_times(first, second, False, 0.05) == runs
+
+
+def _half(a, b):
+    """Half of 1 where the second is certainly later, of -1 where it is certainly earlier."""
+    (s, came), (t, arrived) = a, b
+    later = came and (t > s or (t == s and not arrived))
+    earlier = arrived and (s > t or (s == t and not came))
+    return (int(later) - int(earlier)) / 2
+
+
 def test_effects_are_those_of_an_analysis_of_variance():
     import pandas as pd
     from statsmodels.formula.api import ols

@@ -73,20 +73,35 @@ def needed_for_means(one: Values, other: Values, paired: bool, level: float) -> 
 
 
 def needed_for_times(one: Times, other: Times, paired: bool, level: float) -> int | None:
-    """Return it for Gehan's test: of two settings by Noether's (1987) formula, of seeds by the scores' differences."""
-    scores, n, m = gehan_scores(*together(one, other)), len(one.labels), len(other.labels)
+    """Return it for Gehan's test: of two settings by that of Wilcoxon, of seeds by the scores' differences.
+
+    The variance of the test's statistic is that of no difference where it is judged (1/6, Noether, 1987), but that of
+    the runs where it falls (Lehmann, "Nonparametrics", 1975, section 2.3): of settings without a run in common it is 0.
+    """
+    time, observed = together(one, other)
+    n = len(one.labels)
     if paired:
+        scores = gehan_scores(time, observed)
         differences = scores[n:] - scores[:n]
         return _needed(float(differences.mean()), float(differences.var(ddof=1)), level, 0.5)
-    # By how much a run of the second is later than one of the first more often than it is earlier, halved.
-    return _needed(float(scores[n:].sum()) / (2 * n * m), 1 / 6, level, 0.0)
+    first, second = time[:n, None], time[n:]
+    later = (second > first) & observed[:n, None] | (second == first) & observed[:n, None] & ~observed[n:]
+    earlier = (second < first) & observed[n:] | (second == first) & ~observed[:n, None] & observed[n:]
+    # By how much a run of the second is later than one of the first more often than it is earlier, halved, (n, m).
+    halves = (later.astype(float) - earlier) / 2
+    varied = sum(float(halves.mean(axis=axis).var(ddof=1)) for axis in (0, 1) if halves.shape[1 - axis] > 1)
+    return _needed(float(halves.mean()), 1 / 6, level, 0.0, varied)
 
 
-def _needed(difference: float, errors: float, level: float, correction: float) -> int | None:
+def _needed(
+    difference: float, errors: float, level: float, correction: float, varied: float | None = None
+) -> int | None:
+    """Return the runs at which an error is told whose variance is `varied` where there is a difference."""
     from scipy.special import ndtri
 
     if errors <= 0 or not difference:
         return None
-    z = float(ndtri(1 - level / 2))
-    runs = (z + float(ndtri(POWER))) ** 2 * errors / difference**2 + correction * z**2
+    z, spread = float(ndtri(1 - level / 2)), math.sqrt(errors if varied is None else varied)
+    reach = z * math.sqrt(errors) + float(ndtri(POWER)) * spread
+    runs = reach**2 / difference**2 + correction * z**2
     return math.ceil(runs) if runs <= MOST else None

@@ -291,7 +291,8 @@ def needed_words(findings: Findings) -> str:
     one, other = (by_id(findings)[name].label for name in pair)
     return (
         f"About **{count(needed, 'seed')}** a setting would tell **{one}** and **{other}** apart by "
-        f"{metric(findings.main)} in four of five trials, if they differ as much as these runs do."
+        f"{metric(findings.main)} in four of five trials, by an estimate from these runs: if they differ as much as "
+        "these do."
     )
 
 
