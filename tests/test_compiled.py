@@ -173,10 +173,8 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         for name, values in other.items():
             torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-6)
         batches = plain.data.eval_batches(split)
-        losses, _ = ours.updates._compiled.evaluate(batches, weights, None)
-        sizes = torch.tensor([float(batch.size) for batch in batches])
-        mean = (losses * sizes[:, None]).sum(0) / sizes.sum()
-        torch.testing.assert_close(mean.double(), other[f"{split}_loss"], rtol=1e-5, atol=1e-6)
+        mean = ours.updates._compiled.means(batches, weights)["loss"]
+        torch.testing.assert_close(mean, other[f"{split}_loss"], rtol=1e-5, atol=1e-6)
         assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
 
 
@@ -367,6 +365,29 @@ def test_the_last_update_of_a_block_can_be_looked_at(name, one_thread):
         torch.testing.assert_close(rows[0][name], values, rtol=1e-2, atol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("modulus", [7, 17])
+def test_gradients_of_what_is_almost_certain_are_torchs(modulus, one_thread):
+    """Rounding the label's probability before 1 is taken from it moves all examples one way, and training with them."""
+    words = [
+        "task=grokking",
+        f"task.modulus={modulus}",
+        "model.width=20",
+        "optimizer=adam",
+        "optimizer.lr=0.01",
+    ]
+    ours, plain = (loop([*words, "probe.gradients.every=1"], compile=own) for own in (True, False))
+    plain.update()
+    while plain._losses._last.max() > 2e-6:
+        plain.update()
+        assert plain.step < 2000
+    ours.load(plain.step, *({name: x.clone() for name, x in own.items()} for own in plain.tensors(3)))
+    for made in (ours, plain):
+        made.advance(made.step + 1)
+    for name, gradient in plain.updates.last.gradients.items():
+        apart = (ours.updates.last.gradients[name] - gradient).flatten(1).norm(dim=1)
+        assert (apart < 0.02 * gradient.flatten(1).norm(dim=1)).all(), name
+
+
 def test_a_run_that_diverges_stops_alone(one_thread):
     words = [*PARITY, "task.loss=square", "optimizer.lr=0.05", "average=lawa", "average.window=3"]
 
@@ -437,18 +458,19 @@ RUNS = [
     "snapshots.at=[0,7]",
 ]
 COMPILED = [*RUNS, "compute.compile=true"]
+PLAIN = [*RUNS, "compute.compile=false"]
 
 
 def test_a_command_trains_runs_that_go_on_to_the_bit(tmp_path, monkeypatch):
     words = [*COMPILED, "seed=0..2", "checkpoint.every=9"]
     whole, pieces = trained_in_pieces(words, tmp_path, monkeypatch)
     assert_same(whole, pieces, whole)
-    # Further steps, without a word of it, and a seed alone.
-    train([*RUNS, "seed=0..2", "train.steps=31"], outputs=tmp_path / "pieces")
-    train([*COMPILED, "seed=1", "train.steps=31"], outputs=tmp_path / "alone")
+    # Further steps, with another word of it, and a seed alone, by default.
+    train([*PLAIN, "seed=0..2", "train.steps=31"], outputs=tmp_path / "pieces")
+    train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "alone")
     further, alone = (bits(only_ensemble(tmp_path / name)) for name in ("pieces", "alone"))
     assert difference(further["s0001"], alone["s0001"]) == []
-    train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "plain")
+    train([*PLAIN, "seed=1", "train.steps=31"], outputs=tmp_path / "plain")
     assert only_ensemble(tmp_path / "plain").name == only_ensemble(tmp_path / "alone").name
     assert difference(bits(only_ensemble(tmp_path / "plain"))["s0001"], alone["s0001"])
 
@@ -482,7 +504,8 @@ def test_what_it_cannot_do_is_said_once(tmp_path):
     ) as told:
         train([*COMPILED, "train.norm_clamp=1"], outputs=tmp_path)
     assert len(told) == 1
-    train([*RUNS, "train.steps=5", "seed=1"], outputs=tmp_path / "plain")
+    train([*RUNS, "train.steps=5", "train.clip=1"], outputs=tmp_path)
+    train([*PLAIN, "train.steps=5", "seed=1"], outputs=tmp_path / "plain")
     with pytest.warns(UserWarning, match="goes on as it began, without compute.compile=true"):
         train([*COMPILED, "seed=1"], outputs=tmp_path / "plain")
 
@@ -547,3 +570,47 @@ def test_images_that_are_many_are_evaluated_a_piece_at_a_time(one_thread, monkey
     splits = [made.data.eval_batches(name) for name in ("train", "test")]
     assert once == sum(map(len, splits)) > 2 and twice == 2 * once
     assert splits[0][0] is next(iter(splits[0]))
+
+
+def test_by_default_it_is_where_there_is_a_compiler(tmp_path, monkeypatch):
+    """And what was begun in one way goes on in it."""
+
+    def plan(name):
+        (record,) = (tmp_path / name).glob("*/*/shard-*/run.json")
+        return json.loads(record.read_text())["plan"]
+
+    train([*RUNS, "seed=1"], outputs=tmp_path / "compiled")
+    assert plan("compiled")["compile"] is True and plan("compiled")["compiled"].startswith("compiled-")
+    train([*RUNS, "seed=1", "model.norm=batch"], outputs=tmp_path / "unknown")
+    assert plan("unknown")["compile"] is False and "compiled" not in plan("unknown")
+    with monkeypatch.context() as patched:
+        patched.setattr(compiling, "COMPILERS", ("no-such-compiler",))
+        train([*RUNS, "seed=1"], outputs=tmp_path / "plain")
+        with pytest.raises(ConfigError, match="begun in code of another compiler"):
+            train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "compiled")
+    assert plan("plain")["compile"] is False
+    train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "plain")
+    assert plan("plain")["compile"] is False
+
+
+def test_losses_of_stored_weights_are_the_recorded_rows(tmp_path, one_thread):
+    for name in (
+        "hinge",
+        "bits of several words, noise",
+        "tanh, temperature",
+        "two tables, relu, batches",
+        "pieces",
+    ):
+        words = [*KNOWN[name], "train.steps=4", "eval.every=2", "snapshots.every=2", "launcher=inline"]
+        (made,) = train([*words, "seed=0..2", "compute.width=2"], outputs=tmp_path / name)
+        group = made.group()
+        stack = group.stack(4)
+        for split in ("train", "test"):
+            found = stack.measures(stack.params, stack.examples(split))
+            for what in ("loss", "accuracy"):
+                recorded = [run.series[f"{split}_{what}"].at(np.array([4]))[0] for run in group.runs]
+                assert found[what].tolist() == recorded, (name, split, what)
+        leaves = {name: param.clone().requires_grad_() for name, param in stack.params.items()}
+        loss = stack.losses(leaves, stack.examples("test"))
+        torch.testing.assert_close(loss, stack.losses(stack.params, stack.examples("test")))
+        assert loss.requires_grad

@@ -23,6 +23,7 @@ from dynalab.training.recorder import Recorder
 from dynalab.training.streams import Streams
 
 WORDS = [
+    "compute.compile=false",  # for `Poisoned` looks on at every update
     "task=grokking",
     "task.modulus=7",
     "model.width=8",

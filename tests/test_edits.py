@@ -44,7 +44,10 @@ OPTIMIZERS = (
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory):
-    (made,) = train([*DIGITS, *SHORT, "checkpoint.every=8"], outputs=tmp_path_factory.mktemp("outputs"))
+    (made,) = train(
+        [*DIGITS, *SHORT, "checkpoint.every=8", "compute.compile=false"],
+        outputs=tmp_path_factory.mktemp("outputs"),
+    )
     return made
 
 

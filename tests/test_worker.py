@@ -31,6 +31,7 @@ WORDS = [
     "snapshots.at=never",
 ]
 WORDS += ["eval.every=5", "checkpoint.every=5", "compute.width=1"]
+WORDS += ["compute.compile=false"]
 
 
 @pytest.fixture(autouse=True)

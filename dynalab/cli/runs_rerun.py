@@ -139,7 +139,7 @@ def _made(plan: Mapping[str, Any]) -> tuple[str, ...]:
     words = [f"device={plan.get('device', 'cpu')}"]
     if not plan.get("exact", True):
         words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
-    return (*words, f"compute.compile={str(plan.get('compile', False)).lower()}")
+    return (*words, f"compute.compile={str('compiled' in plan).lower()}")
 
 
 def _command(

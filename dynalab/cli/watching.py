@@ -80,15 +80,17 @@ def _describe_work(outcome: Outcome) -> str:
 
 
 def faster(outcome: Outcome) -> str | None:
-    """Return a line on compiled code, where a training of a minute or more is without it and need not be."""
+    """Return a line on compiled code, where a training of a minute or more is without it for want of a compiler."""
     from dynalab.config.compiling import compiler
-    from dynalab.networks.compiler import KEY
 
     left = sum(layout.steps_left() for layout in outcome.layouts)
     seconds = (outcome.plan.step_seconds or 0.0) * left / max(outcome.plan.workers, 1)
-    if not outcome.plan.compilable or seconds < LONG or compiler() is None:
+    if not outcome.plan.compilable or seconds < LONG or compiler() is not None:
         return None
-    return f"{KEY} would make these updates in compiled code: faster, and with bits of its own (docs/bits.md)"
+    return (
+        "with a C++ compiler (apt-get install g++) these updates would be made in compiled code, several times as fast "
+        "(docs/bits.md)"
+    )
 
 
 def _duration(seconds: float) -> str:

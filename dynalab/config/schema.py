@@ -202,10 +202,10 @@ class Compute(Section, of="compute"):
         "replay gradients as CUDA graphs, where an update is one batch and asks nothing of the card: 2 to 5 times the "
         "updates of 20 seeds on an H200; no effect on a CPU",
     )
-    compile: bool = key(
-        False,
-        "make updates in code that is compiled for this machine (needs a C++ compiler), where the model, loss and "
-        "optimizer are known to it; a seed's bits are its own, and others than without; no effect on a card",
+    compile: bool | None = key(
+        None,
+        "make updates in code that is compiled for this machine, where the model, loss and optimizer are known to it; "
+        "a seed's bits are its own, and others than without; no effect on a card; null: where there is a C++ compiler",
     )
     snapshot_gb: float = key(
         10.0, "GB that the snapshots of a command may take; it is refused where they would take more", above=0

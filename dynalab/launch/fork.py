@@ -313,7 +313,7 @@ def _by_plan(runs: Sequence[StoredRun], settings: Settings) -> dict[tuple[str, C
     for run in runs:
         plan = run.record.plan
         exact = bool(plan.get("exact", True))
-        threads, own_code = None if exact else plan.get("threads"), bool(plan.get("compile", False))
+        threads, own_code = None if exact else plan.get("threads"), "compiled" in plan
         compute = replace(settings.compute, exact=exact, threads=threads, compile=own_code)
         found.setdefault((str(plan.get("device", "auto")), compute), []).append(run)
     return found

@@ -183,8 +183,11 @@ def train(
         check_data = getattr(request.config.task, "check_data", None)
         if check_data is not None:
             check_data()
-    compiles = settings.compute.compile and not settings.device.startswith("cuda") and not plans.elsewhere
-    if compiles:
+    asked, here = settings.compute.compile, not plans.elsewhere
+    compiles = here and any(
+        compiler.planned(asked, request.config, settings.device) for request in command.requests
+    )
+    if compiles and asked:
         compiler.require()
     most_gb = settings.compute.snapshot_gb
     if options.dry_run or options.prepare:
@@ -206,7 +209,7 @@ def train(
         stack.callback(trainer.close)
         # Workers are importing torch meanwhile, and ask for the library afterwards, so that it is made once.
         if compiles:
-            compiler.library(tell)
+            compiler.made(asked, tell)
         # The first that is ready tries the step.
         plans.ask(trainer)
         if not options.prepare:

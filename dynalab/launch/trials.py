@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 
 from dynalab.config.command import Command, Request
 from dynalab.config.places import cache_folder
+from dynalab.config.schema import Compute
 from dynalab.core.atomic import write_json
 from dynalab.core.devices import resolve_device
 from dynalab.core.errors import StoreError
 from dynalab.core.machine import cards, cores, free_memory
 from dynalab.launch.base import Launcher, launcher
 from dynalab.launch.layout import Layout
+from dynalab.networks.compiler import planned
 from dynalab.store.read import read_json
 from dynalab.training.planner import (
     ADDRESS,
@@ -100,14 +102,21 @@ class Plans:
     def _laid_out(self, request: Request, n_new: int) -> Plan:
         shared_by = len(self.command.requests)
         trial = self._timed(request, n_new) if self.apart else None
-        laid = self._plan(n_new, trial, free_memory() if trial else None)
+        laid = self._plan(request, n_new, trial, free_memory() if trial else None)
         return with_bits(laid, self._exactness(request, laid), shared_by)
 
-    def _plan(self, n_new: int, trial: Trial | None = None, memory: int | None = None) -> Plan:
+    def _plan(
+        self, request: Request, n_new: int, trial: Trial | None = None, memory: int | None = None
+    ) -> Plan:
         shared_by = len(self.command.requests)
         n_cards = self._launcher.cards if self._launcher and self._device == "cuda" else 1
-        compute = self.command.settings.compute
+        compute = self._compute(request)
         return plan(n_new, compute, self._device, shared_by, trial, memory, cards=n_cards)
+
+    def _compute(self, request: Request) -> Compute:
+        """Return how an ensemble's work is laid out; whether updates are compiled is said."""
+        compute = self.command.settings.compute
+        return replace(compute, compile=planned(compute.compile, request.config, self._device))
 
     def largest(self, layouts: Sequence[Layout]) -> Plan:
         """Return the plan of the ensemble with most new runs, which speaks for the command."""
@@ -126,15 +135,17 @@ class Plans:
 
     def _timed(self, request: Request, n_new: int) -> Trial | None:
         """Return what is known of a request's layouts: from the file, else from a trial in the pool."""
-        compute, shared_by = self.command.settings.compute, len(self.command.requests)
+        compute, shared_by = self._compute(request), len(self.command.requests)
         layouts = to_try(n_new, compute, self._device, shared_by)
         if not layouts:
             return None
-        run_steps = self._run_steps(request, self._plan(n_new))
+        run_steps = self._run_steps(request, self._plan(request, n_new))
         on_card = self._device.startswith("cuda")
         # On a card it is for the memory, of rows as well.
         where = [self._device, *(cards() + self.computed(request) if on_card else [])]
-        key = self.key_of(request, [cores(), *where, compute.exact, layouts, *["compiled"] * compute.compile])
+        key = self.key_of(
+            request, [cores(), *where, compute.exact, layouts, *["compiled"] * bool(compute.compile)]
+        )
         known = _trial(kept(TIMES).get(key))
         if known and on_card and self._launcher is not None:
             # What is free is asked each time.
@@ -162,11 +173,11 @@ class Plans:
 
     def _exactness(self, request: Request, laid: Plan) -> str | None:
         """Return whether bits hold by a plan: from the file, else tried; None where it is not promised or not known."""
-        compute = self.command.settings.compute
+        compute = self._compute(request)
         if not self.promises_bits or not laid.widths:
             return None
         width = max(laid.widths)
-        key = self.key_of(request, [width, *self.computed(request), *["compiled"] * compute.compile])
+        key = self.key_of(request, [width, *self.computed(request), *["compiled"] * bool(compute.compile)])
         if key not in self._bits:
             known = kept(EXACTNESS).get(key)
             if known in (HOLD, RUN_BY_RUN, ADDRESS, DRAWN):

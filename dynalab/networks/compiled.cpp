@@ -171,12 +171,16 @@ template <int H> static inline void exchange(Vec *square) {
 }
 #endif
 
-// The sums of V vectors.
-static inline Vec sums(Vec *square) {
+// The sums of V vectors, of `count` entries a row by halves where they fill one: in torch's order, on which depends what
+// is left of small terms beside 1.
+static inline Vec sums(Vec *square, Size count = 1) {
   exchange<1>(square);
-  Vec total = square[0];
-  UNROLL for (int i = 1; i < V; i++) total += square[i];
-  return total;
+  if (count < V)
+    UNROLL for (int i = 1; i < V; i++) square[0] += square[i];
+  else
+    UNROLL for (int half = V / 2; half; half /= 2)
+      UNROLL for (int i = 0; i < half; i++) square[i] += square[i + half];
+  return square[0];
 }
 
 // The largest of V vectors each.
@@ -272,7 +276,7 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         }
         square[r] = total;
       }
-      store(all, sums(square));
+      store(all, sums(square, classes));
       if (!TRAINS) {
         // The first of those that are largest counts.
         const Vec before = sums(earlier);
@@ -286,10 +290,12 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         total += std::log(all[r]) - chosen[r];
         if (!TRAINS) continue;
         float *row = out + r * ld;
-        const float scale = share * heat / all[r];
-        for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * scale);
+        // The label's is near 1: less 1 before it is scaled, for rounding before that moves all examples one way.
+        const float part = 1 / all[r];
+        for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * part);
         for (Size c = classes; c < ld; c++) row[c] = 0;
-        row[labels[(first_row + r) * batch.target_row]] -= share * heat;
+        row[labels[(first_row + r) * batch.target_row]] -= 1;
+        for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * (share * heat));
       }
     }
     return total;

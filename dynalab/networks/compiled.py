@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynalab.config import compiling
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.plugins import by_hand
 from dynalab.models.base import Chain
+from dynalab.networks.compiler import SOURCE
+from dynalab.networks.evaluation import averaged
 from dynalab.networks.stack import Stack
 from dynalab.tasks.loss import Loss
 
@@ -117,6 +120,14 @@ def measures(loss: Loss) -> bool:
     return all(by_hand(loss.task, "named_loss", plain) for plain in ("metrics", "correct"))
 
 
+def passes(config: EnsembleConfig, stack: Stack, loss: Loss) -> Passes | None:
+    """Return what evaluates networks as their training did in compiled code; None where it does not know how."""
+    if unknown(config, stack, loss) is not None or not measures(loss):
+        return None
+    made = compiling.available(SOURCE)
+    return None if made is None else Passes(made, stack, loss)
+
+
 def _chain(stack: Stack) -> Chain | None:
     found: Chain | None = (by_hand(stack.network, "chain", "stacked_forward") or (lambda: None))()
     return found
@@ -161,16 +172,20 @@ class Passes:
             self.work.weights[i] = places[weight]
             self.work.biases[i] = -1 if bias is None else places[bias]
 
-    def evaluate(
-        self, batches: Iterable[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the losses (batches, S) of batches with weights (S, ...), and the shares that are right, float64.
+    def means(
+        self, batches: Iterable[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return `loss` and `accuracy` over batches with weights (S, ...), float32, each of shape (S,), float64.
 
         To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
         """
-        found = [self._evaluate(some, weights, correct) for some in _pieces(batches)]
-        losses, shares = zip(*found, strict=True)
-        return torch.cat(losses), torch.cat(shares)
+
+        def parts() -> Iterator[tuple[dict[str, Tensor], int]]:
+            for some in _pieces(batches):
+                found = zip(some, *self._evaluate(some, weights, correct), strict=True)
+                yield from (({"loss": loss, "accuracy": share}, batch.size) for batch, loss, share in found)
+
+        return averaged(parts())
 
     def _evaluate(
         self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None

@@ -1,4 +1,4 @@
-"""The library of `compute.compile=true`, made of compiled.cpp.
+"""The library of `compute.compile`, made of compiled.cpp.
 
 Without torch, so that the command line can make it before workers ask for it.
 """
@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dynalab.config import compiling
-from dynalab.core.errors import ConfigError
+from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.errors import ConfigError, DynalabError
 
 SOURCE = Path(__file__).with_name("compiled.cpp")
 KEY = "compute.compile=true"
+MODELS = ("mlp", "embedding_mlp")
 
 
 def require() -> None:
@@ -39,6 +41,29 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
 
     with _named():
         return compiling.library(SOURCE, tell)
+
+
+def made(asked: bool | None, say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """Return the library by which updates are made as `compute.compile` asks; None where they are made without.
+
+    What it took to make it is told to `say`.
+
+    Raises:
+        ConfigError: It is asked for, and there is no compiler, or it fails.
+    """
+    try:
+        return library(say) if asked is not False else None
+    except (DynalabError, OSError):
+        if asked:
+            raise
+        return None
+
+
+def planned(asked: bool | None, config: EnsembleConfig, device: str) -> bool:
+    """Return whether an ensemble's updates are likely to be compiled, by names alone: for a plan."""
+    if device.startswith("cuda") or asked is False:
+        return False
+    return bool(asked) or (compiling.compiler() is not None and config.model.name in MODELS)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from dynalab.tasks.loss import Loss
 MOST_ENTRIES = 1 << 17
 
 
-# Batches, weights (S, ...) and a list for which examples are right -> losses (batches, S), shares that are right.
-Compiled = Callable[[Iterable[Batch], Mapping[str, Tensor], list[Tensor] | None], tuple[Tensor, Tensor]]
+# Batches, weights (S, ...) and a list for which examples are right -> means of loss and metrics, name -> (S,).
+Compiled = Callable[[Iterable[Batch], Mapping[str, Tensor], list[Tensor] | None], dict[str, Tensor]]
 
 
 class Evaluation:
@@ -55,13 +55,7 @@ class Evaluation:
 
         batches = self._data.eval_batches(split)
         if self.compiled is not None:
-            # They may be made as they are asked for.
-            sizes: list[int] = []
-            noted = (sizes.append(batch.size) or batch for batch in batches)  # type: ignore[func-returns-value]
-            losses, shares = self.compiled(noted, weights, correct)
-            parts = ({"loss": loss, "accuracy": own} for loss, own in zip(losses, shares, strict=True))
-            means = averaged(zip(parts, sizes, strict=True))
-            return {f"{split}_{name}": value for name, value in means.items()}
+            return {f"{split}_{name}": x for name, x in self.compiled(batches, weights, correct).items()}
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._outputs(batch.inputs, weights, buffers).to(self._loss.dtype)

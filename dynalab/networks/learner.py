@@ -70,12 +70,14 @@ class SeededLearner:
         streams: The run's.
         threads: It was trained with so many.
         width: It was trained in a shard of so many runs.
+        compiled: Its rows were evaluated in compiled code, where that knows what is evaluated.
     """
 
     recipe: Recipe
     streams: Streams
     threads: int = 1
     width: int = 1
+    compiled: bool = False
 
     @property
     def spec(self) -> InputSpec:
@@ -129,4 +131,5 @@ class SeededLearner:
             device,
             max(learner.threads for learner in own) if threads is None else threads,
             max(learner.width for learner in own),
+            all(learner.compiled for learner in own),
         )

@@ -1,7 +1,7 @@
 """Networks of several runs with the weights of a step, evaluated and differentiated as training does it.
 
 A run's numbers are those that its rows have, to the bit where a run's bits are its own: the same pieces of examples go
-through the same kernels, in parts as wide as the shards were and with as many threads.
+through the same kernels, in parts as wide as the shards were and with as many threads, or the same compiled code.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dynalab.core.batch import Batch
 from dynalab.core.devices import resolve_device
 from dynalab.core.streams import Streams
 from dynalab.networks.build import build_networks
+from dynalab.networks.compiled import passes
 from dynalab.networks.evaluation import averaged, shares_pass
 from dynalab.networks.restore import restore_arrays, tensors_of
 from dynalab.networks.settings import as_trained
@@ -92,10 +93,19 @@ class Stacked:
         device: Where they are.
     """
 
-    def __init__(self, recipe: Recipe, stack: Stack, streams: Sequence[Streams], threads: int, width: int):
+    def __init__(
+        self,
+        recipe: Recipe,
+        stack: Stack,
+        streams: Sequence[Streams],
+        threads: int,
+        width: int,
+        compiled: bool = False,
+    ) -> None:
         """Keep the parts; see `stacked`."""
         self._recipe, self._stack, self._streams, self._threads = recipe, stack, streams, threads
         self._loss = Loss.of(recipe.task, recipe.config.train)
+        self._passes = passes(recipe.config, stack, self._loss) if compiled else None
         self.width, self.device = len(streams), stack.device
         self.params = {name: param.detach()[: self.width] for name, param in stack.params.items()}
         self.buffers = {name: buffer[: self.width] for name, buffer in stack.buffers.items()}
@@ -123,7 +133,7 @@ class Stacked:
             most: So many of each run, the same ones each time; None: those that its rows are evaluated on.
         """
         data = _data(self._recipe, self._streams, most, self.device)
-        if split == "train" and most is None and self._shares_pass(data):
+        if split == "train" and most is None and self._passes is None and self._shares_pass(data):
             return Examples([data.train_batch(0)], is_one=True)
         return Examples(data.eval_batches(split))
 
@@ -163,6 +173,10 @@ class Stacked:
         training: bool = False,
     ) -> dict[str, Tensor]:
         state = self._state(params, buffers)
+        numbers = not any(x.requires_grad or x.dtype != torch.float32 for x in state[0].values())
+        if self._passes is not None and numbers and not training:
+            means = self._passes.means(self._batches(examples), state[0])
+            return {name: value[: self.width] for name, value in means.items()}
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._outputs(*state, batch.inputs, training)
@@ -278,6 +292,7 @@ def stacked(
     device: str,
     threads: int,
     width: int,
+    compiled: bool = False,
 ) -> Stacked:
     """Put networks of an ensemble's runs side by side.
 
@@ -288,6 +303,7 @@ def stacked(
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
         threads: Of the CPU.
         width: Most runs that go through the networks at once.
+        compiled: Whether the runs' rows were evaluated in compiled code.
 
     Raises:
         ConfigError: The device is not there.
@@ -309,7 +325,7 @@ def stacked(
         with torch.no_grad():
             for name, tensor in tensors_of(scratch).items():
                 held[name][place if place + 1 < len(streams) else slice(place, None)] = tensor.to(where)
-    return Stacked(recipe, stack, streams, threads, width)
+    return Stacked(recipe, stack, streams, threads, width, compiled)
 
 
 def drawn(

@@ -181,8 +181,9 @@ class Ensemble(Recorded):
         named = run.record.runs[run.index].streams
         if self.imported or set(named) != {field.name for field in fields(Streams)}:
             return None
-        threads = run.record.plan.get("threads", 1)
-        return SeededLearner(self._recipe, Streams(**named), threads, len(run.record.runs))
+        plan = run.record.plan
+        about = (plan.get("threads", 1), len(run.record.runs), "compiled" in plan)
+        return SeededLearner(self._recipe, Streams(**named), *about)
 
     def _chosen(
         self, read: Callable[[StoredRun], T], statuses: Iterable[str], runs: Iterable[str] | None

@@ -166,7 +166,7 @@ _PLAN = {
     "threads": positive,
     "keep": positive,
     "exact": flag,
-    "compile": flag,
+    "compile": (flag,),
     **dict.fromkeys(("compiled", "rows"), is_name),
     "every": mapping(positive, is_name),
     "names": mapping(text),

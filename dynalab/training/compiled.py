@@ -20,7 +20,7 @@ from dynalab.config.schema import Train
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.streams import NAMES, Streams
 from dynalab.networks.compiled import Param, Passes, described, require, shape
-from dynalab.networks.compiled import unknown as passes
+from dynalab.networks.compiled import unknown as unknown_passes
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import radius
 from dynalab.optim.lines import Lines
@@ -46,7 +46,7 @@ def unknown(
 ) -> str | None:
     """Return in words what of a configuration's updates compiled code does not know; None where it can make them."""
     train, groups, moves = config.train, optimizer.param_groups, _inner(optimizer)
-    if (what := passes(config, stack, loss)) is not None:
+    if (what := unknown_passes(config, stack, loss)) is not None:
         return what
     if type(moves) not in OPTIMIZERS or not all(
         group.get("fused", not group["maximize"]) for group in groups

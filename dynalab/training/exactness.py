@@ -40,7 +40,7 @@ def exactness(
     width: int,
     run_steps: float,
     folders: Sequence[str] = (),
-    compile: bool = False,
+    compile: bool | None = False,
 ) -> str | None:
     """Try whether bits hold on this machine's CPU. Fails no training: what is wrong with a configuration shows there.
 
@@ -74,7 +74,12 @@ class _Trial:
     """One trial; arguments as of `exactness`."""
 
     def __init__(
-        self, config: EnsembleConfig, width: int, run_steps: float, folders: Sequence[Path], compile: bool
+        self,
+        config: EnsembleConfig,
+        width: int,
+        run_steps: float,
+        folders: Sequence[Path],
+        compile: bool | None,
     ) -> None:
         self._config, self._folders, self._compile = config, folders, compile
         self._width, self._run_steps = width, run_steps

@@ -44,7 +44,7 @@ class Job:
     threads: int | None = None
     exact: bool = True
     graph: bool = False
-    compile: bool = False
+    compile: bool | None = None
     folders: tuple[Path, ...] = ()
     anyway: bool = False
 
@@ -99,7 +99,7 @@ _WRITTEN: dict[str, Any] = {
     "threads": _threads,
     "exact": flag,
     "graph": flag,
-    "compile": flag,
+    "compile": (flag,),
 }
 
 

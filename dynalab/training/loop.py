@@ -48,7 +48,7 @@ class Loop:
         every: Probe -> distance of its rows, where its configuration leaves it open and it was fixed before.
         examples: Look only at the first so many of each batch, to see whether a training can begin; None is all.
         graph: Whether a card replays the gradient of an update as a CUDA graph.
-        compile: Whether updates are made in compiled code, where it knows them.
+        compile: Whether updates are made in compiled code, where it knows them; None: where there is a compiler.
 
     Attributes:
         task: What is learnt.
@@ -72,7 +72,7 @@ class Loop:
         every: Mapping[str, int] | None = None,
         examples: int | None = None,
         graph: bool = False,
-        compile: bool = False,
+        compile: bool | None = False,
     ) -> None:
         self.config, self.device = config, device
         self._real = len(streams)
@@ -140,8 +140,8 @@ class Loop:
         if config.average is not None:
             about = (config.average, stack, self.updates.optimizer, self.data, evaluation, folders)
             self.averaging = Averaging(*about)
-        if compile:
-            self.updates.compile(config, evaluation, self.averaging)
+        if compile is not False:
+            self.updates.compile(compile, config, evaluation, self.averaging)
         self.embedding = embedding_of(config.train, stack.trained, self.updates.optimizer)
         looked_at = (self.updates, self._losses, evaluation, config.eval.every, self.initial)
         self.measuring = Measuring(items, *looked_at, host, self.averaging, self.embedding)

@@ -219,7 +219,7 @@ class Session:
         plan, folders = self._shard.plan, self._job.folders
         # Fixed when the shard began: what a probe costs may be counted otherwise by a later version.
         every = plan["every"] = {**probe_cadences(segment.config, folders), **plan.get("every", {})}
-        return Loop(
+        loop = Loop(
             segment.config,
             segment.streams,
             segment.total,
@@ -230,6 +230,12 @@ class Session:
             graph=self._job.graph,
             compile=plan["compile"],
         )
+        code = loop.updates.code
+        if plan["compile"] is None:
+            plan["compile"] = code is not None
+        if code is not None:
+            plan["compiled"] = code
+        return loop
 
     def _open(self, marks: Mapping[str, Mark]) -> None:
         """Open the series behind what a checkpoint vouches for."""

@@ -99,6 +99,8 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         rehearse_way(way[index:], torch.device(shard.plan["device"]), job.folders)
     with Session(paths, job, lock, log, shard) as session:
         session.resume(way[index], index, found, state)
+        # What it is trained by, before there is anything that it trained.
+        runfile.write(paths, shard)
         interrupted = _go(session, way[index:], control.stop)
 
     if session.left_out:
@@ -111,8 +113,13 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         line = f"{paths.root.name}: compute.graph=true has no effect, for {reason}"
         control.warnings.append(line)
         log.warning(line)
-    if shard.plan["compile"] and (reason := loop.updates.uncompiled):
-        line = f"{paths.root.name}: compute.compile=true has no effect, for {reason}"
+    if (reason := loop.updates.uncompiled) and (job.compile or "compiled" in shard.plan):
+        line = f"{paths.root.name}: {compiler.KEY} has no effect, for {reason}"
+        if config.parent is not None:
+            line = (
+                f"{paths.root.name}: its updates differ from its parent's by rounding, too: "
+                f"those were made in compiled code, and {reason}"
+            )
         control.warnings.append(line)
         log.warning(line)
     attempt.update(step=loop.step, seconds=time.time() - began, ended=_now())
@@ -159,18 +166,21 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
         control.warnings.append(
             f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
         )
-    if job.compile and not shard.plan["compile"]:
-        control.warnings.append(f"{paths.root.name} goes on as it began, without compute.compile=true")
+    if job.compile and shard.plan["compile"] is False:
+        control.warnings.append(f"{paths.root.name} goes on as it began, without {compiler.KEY}")
     if not device.startswith("cuda"):
         made = {"rows": spectra.code()}
-        if shard.plan["compile"]:
-            made["compiled"] = compiler.library().stem
+        if "compiled" in shard.plan:
+            code = compiler.made(None)
+            made["compiled"] = "torch" if code is None else code.stem
         if {**made, **shard.plan} != {**shard.plan, **made} and not job.anyway:
             raise ConfigError(
                 f"{paths.root.name}: was begun in code of another compiler or version of dynalab, whose bits may be "
                 "others; --anyway goes on"
             )
         shard.plan |= made
+        if made.get("compiled") == "torch":
+            shard.plan["compile"] = False
     torch.set_num_threads(threads)
     attempt = {**provenance(device), **code_of(paths.ensemble, job.folders), "threads": threads}
     attempt |= {"graph": True} if job.graph and device.startswith("cuda") else {}

@@ -46,7 +46,7 @@ def _loop(
     device: torch.device,
     folders: Sequence[str],
     exact: bool,
-    compile: bool,
+    compile: bool | None,
 ) -> Loop:
     """Return a training of the seeds 0 to `width` - 1."""
     paths = [Path(folder) for folder in folders]
@@ -61,7 +61,7 @@ def trial(
     device: str,
     folders: Sequence[str] = (),
     exact: bool = True,
-    compile: bool = False,
+    compile: bool | None = False,
 ) -> dict[str, Any]:
     """Time layouts (width, threads), the narrowest first: it tells how much memory a wider one takes.
 
@@ -214,7 +214,7 @@ class Stopwatch:
         device: str,
         folders: Sequence[str],
         exact: bool,
-        compile: bool,
+        compile: bool | None,
     ) -> None:
         """Build a stack of the seeds 0 to `width` - 1, and warm it up."""
         # What it had before is let go first.

@@ -17,7 +17,7 @@ from dynalab.core.batch import Batch, Bits
 from dynalab.core.plugins import blame, require
 from dynalab.core.state import Upcoming
 from dynalab.networks.compiled import measures
-from dynalab.networks.compiler import library
+from dynalab.networks.compiler import made
 from dynalab.networks.evaluation import Evaluation
 from dynalab.networks.stack import Stack
 from dynalab.optim.base import evaluated, load_state, state_of
@@ -63,7 +63,8 @@ class Updates:
         optimizer: What moves the weights.
         gradients: What it is given.
         masks: Which weights are held.
-        uncompiled: Why updates are not compiled, though that was asked; None where they are, or it was not.
+        code: The name of the compiled code that makes them and evaluates runs; None where none does.
+        uncompiled: Why they are not compiled, though they were to be; None where they are, or were not to be.
         are_over: Whether every run has diverged, as of the last time that was looked at, which is on a grid of the
             step; on a card the time before.
     """
@@ -100,22 +101,32 @@ class Updates:
         self._compiled: Compiled | None = None
         self._bits: BitData | None = None
         self._averaging: Averaging | None = None
+        self.code: str | None = None
         self.uncompiled: str | None = None
         self._parts = config.train.accumulate
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
 
-    def compile(self, config: EnsembleConfig, evaluation: Evaluation, averaging: Averaging | None) -> None:
+    def compile(
+        self, asked: bool | None, config: EnsembleConfig, evaluation: Evaluation, averaging: Averaging | None
+    ) -> None:
         """Have updates made and runs evaluated in compiled code from now on, where it knows them.
 
         Else `uncompiled` says why not.
 
+        Args:
+            asked: As `compute.compile`.
+            config: The ensemble's configuration.
+            evaluation: What evaluates the runs.
+            averaging: What averages their weights.
+
         Raises:
-            ConfigError: There is no compiler, or it fails.
+            ConfigError: It is asked for, and there is no compiler, or it fails.
         """
         self.uncompiled = self.unknown(config, averaging)
-        if self.uncompiled is not None:
+        if self.uncompiled is not None or (code := made(asked)) is None:
             return
-        found = Compiled(library(), self.stack, self._loss, self.optimizer, config.train)
+        self.code = code.stem
+        found = Compiled(code, self.stack, self._loss, self.optimizer, config.train)
         self._compiled, self._averaging = found, averaging
         self._bits = bits_of(self._data)
         if self._bits is not None:
@@ -123,7 +134,7 @@ class Updates:
         # The pass of an update is no longer one that others can look at.
         self.gradients.shares_pass = False
         if measures(self._loss):
-            evaluation.compiled = found.evaluate
+            evaluation.compiled = found.means
 
     def unknown(self, config: EnsembleConfig, averaging: Averaging | None) -> str | None:
         """Return in words what compiled code does not know; None where it can make the updates."""
