@@ -21,7 +21,6 @@ from dynalab.core.atomic import sync, sync_path
 from dynalab.core.errors import DynalabError
 from dynalab.core.version import __version__
 from dynalab.core.words import count, listed
-from dynalab.networks import compiler
 from dynalab.store import commands, lock, runfile
 from dynalab.store.paths import OutputPaths
 from dynalab.training.planner import HOLD, RUN_BY_RUN
@@ -143,8 +142,8 @@ def _threads() -> Check:
 def _compiler() -> Check:
     command = compiling.compiler()
     if command is None:
-        return Check("compiler", OK, f"no C++ compiler, so without {compiler.KEY}; rows and hmm take longer")
-    return Check("compiler", OK, f"{command[0]}, for {compiler.KEY}, rows and hmm")
+        return Check("compiler", OK, "no C++ compiler: updates, rows and hmm take longer")
+    return Check("compiler", OK, f"{command[0]}, for updates, rows and hmm")
 
 
 def _quotas() -> Check:

@@ -116,12 +116,8 @@ def alike(ours: Sequence[float], theirs: Sequence[float]) -> bool:
     return apart <= ERRORS * sum(variances) ** 0.5 + MARGIN
 
 
-# What dynalab is told beside the work, and how the table says it. The code is compiled once a machine, not a command.
-WAYS = {"": (), ", compute.compile=true": ("compute.compile=true",)}
-
-
 def compare(work: Work, options: Options) -> list[Row]:
-    """Time dynalab, as it is and with compiled updates, and JAX in turn.
+    """Time dynalab, whose code is compiled once a machine, and JAX, whose program is once a command, in turn.
 
     Raises:
         Unavailable: There is no JAX.
@@ -131,39 +127,27 @@ def compare(work: Work, options: Options) -> list[Row]:
     if isinstance(own, str):
         raise Unavailable(own)
     seeds, steps = (max(work.seeds // 10, 4), work.steps // 20) if options.quick else (work.seeds, work.steps)
-    rows = [
-        Row(
-            f"{seeds:,} seeds of {work.what}, {steps:,} steps, whole command{how}",
-            "JAX: jit, vmap, scan, optax",
-            [],
-            None if options.quick else work.bar,
-        )
-        for how in WAYS
-    ]
-    seconds: list[list[dict[str, Any]]] = [[] for _ in rows]
+    row = Row(
+        f"{seeds:,} seeds of {work.what}, {steps:,} steps, whole command",
+        "JAX: jit, vmap, scan, optax",
+        [],
+        None if options.quick else work.bar,
+    )
+    seconds: list[dict[str, Any]] = []
     for pair in range(options.pairs):
-        options.say(
-            f"{seeds} seeds of {work.what}, round {pair + 1} of {options.pairs}: dynalab twice, then JAX"
-        )
-        runs = [
-            dynalab([*work.words, f"train.steps={steps}", f"seed=0..{seeds - 1}", *words])
-            for words in WAYS.values()
-        ]
+        options.say(f"{seeds} seeds of {work.what}, round {pair + 1} of {options.pairs}: dynalab, then JAX")
+        run = dynalab([*work.words, f"train.steps={steps}", f"seed=0..{seeds - 1}"])
         other = jax(own, work, seeds, steps)
         parts = {f"JAX's {part}": other[part] for part in ("start", "compile", "train")}
-        for row, run, each in zip(rows, runs, seconds, strict=True):
-            _require_alike(f"{seeds} seeds of {work.what}, {steps} steps", run, other)
-            row.values.append(other["seconds"] / run.seconds)
-            each.append({**timed(run), "JAX": other["seconds"], **parts})
-            row.note = (
-                f"{' and '.join(PINS)}; {seeds:,} seeds of {work.program} end at a held-out accuracy of "
-            )
-            row.note += (
-                f"{statistics.fmean(other['test_accuracy']):.3f}, dynalab's {_mean(run, 'test_accuracy'):.3f}"
-            )
-    for row, each in zip(rows, seconds, strict=True):
-        row.seconds = gather(each)
-    return rows
+        _require_alike(f"{seeds} seeds of {work.what}, {steps} steps", run, other)
+        row.values.append(other["seconds"] / run.seconds)
+        seconds.append({**timed(run), "JAX": other["seconds"], **parts})
+        row.note = f"{' and '.join(PINS)}; {seeds:,} seeds of {work.program} end at a held-out accuracy of "
+        row.note += (
+            f"{statistics.fmean(other['test_accuracy']):.3f}, dynalab's {_mean(run, 'test_accuracy'):.3f}"
+        )
+    row.seconds = gather(seconds)
+    return [row]
 
 
 def _mean(run: Run, name: str) -> float:
