@@ -29,7 +29,9 @@ from dynalab.show import plots, svg
 from dynalab.show.blocks import Number, Picture, Raster, Say
 from dynalab.show.plots.style import CYCLE
 from dynalab.store.find import select
+from dynalab.store.paths import AnalysisPaths
 from dynalab.store.reader import Ensemble
+from dynalab.store.results import Result
 
 CSS = Path(ensemble.__file__).parent / "templates" / "page.css"
 
@@ -216,6 +218,37 @@ def test_several_tasks_begin_with_their_comparison(outputs: Path, monkeypatch: p
         r'id="figure-1".*?<figcaption.*?<strong>(.*?)</strong>.*?of every ensemble', source, re.DOTALL
     )
     assert source.index("of every ensemble") < source.index("<nav") < source.index("Loss and accuracy")
+
+
+def test_large_numbers_of_an_analysis_say_of_which_setting_they_are(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two settings with an analysis each; of one alone nothing needs to be said."""
+    from dynalab.report import write
+    from dynalab.report.sections import Rendered
+
+    no_drawing(monkeypatch)
+    monkeypatch.setattr(
+        write,
+        "analysed",
+        lambda result, _: Rendered([], Section("A", result.id), [Number("never", "arrival")]),
+    )
+    made = [make_ensemble(outputs, overrides=[f"optimizer.lr={rate}"]) for rate in (0.1, 0.2)]
+    results = {
+        one.id: [
+            Result(AnalysisPaths(outputs / f"analysis/odd-{place}"), {"ensemble": one.id, "warnings": []})
+        ]
+        for place, one in enumerate(made)
+    }
+
+    def names(ids: list[str]) -> list[str]:
+        some = {one: results[one] for one in ids}
+        source = write_report(select(outputs, ids, None, Ensemble), some, outputs).read_text("utf-8")
+        head = source.partition('class="numbers"')[2].partition("</dl>")[0]
+        return re.findall(r"(?:[^<>]*: )?arrival", head)
+
+    both = [one.id for one in made]
+    assert sorted(names(both)) == ["lr 0.1: arrival", "lr 0.2: arrival"] and names(both[:1]) == ["arrival"]
 
 
 def test_several_tasks_have_a_large_number_each(outputs: Path) -> None:

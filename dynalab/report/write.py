@@ -242,7 +242,10 @@ def _page(
     rendered = {}
     for result, context in analyses:
         with room(None if result.id in pooled else width):
-            rendered[result.id] = analysed(result, context)
+            made = analysed(result, context)
+        if len(shown) > 1 and result.id not in pooled:
+            made = made._replace(numbers=_titled(context.shown[0], made.numbers))
+        rendered[result.id] = made
     leading = [key for key, (result, _) in pooled.items() if leads(result)]
     sections = [*map(reproduced, papers), *(rendered[key].section for key in leading)]
     if len(shown) > 1:
@@ -318,9 +321,13 @@ def _numbers(
     )
     if len(shown) == 1:
         return [*leading, *parts.numbers(shown[0]), *others]
-    each = [(item, parts.numbers(item)[:1]) for item in shown] if not leading else []
-    named = [replace(number, name=f"{item.title}: {number.name}") for item, own in each for number in own]
-    return [*leading, *named, *others]
+    each = [_titled(item, parts.numbers(item)[:1]) for item in shown] if not leading else []
+    return [*leading, *chain.from_iterable(each), *others]
+
+
+def _titled(item: Shown, numbers: Sequence[Number]) -> list[Number]:
+    """Return numbers of one ensemble of several, by its title."""
+    return [replace(number, name=f"{item.title}: {number.name}") for number in numbers]
 
 
 def _newest(shown: list[Shown]) -> str:
