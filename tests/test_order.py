@@ -336,9 +336,10 @@ def test_an_ensemble_whose_runs_are_not_equally_far_is_listed_with_both_ends(her
 
 
 def test_each_run_is_trained_again_as_it_was_made(here: Cli, outputs, one_thread):
-    here("train", *TINY, "seed=0,1", "compute.exact=false", "compute.threads=1", "-q")
+    plain = ["device=cpu", "compute.compile=false", "-q"]
+    here("train", *TINY, "seed=0,1", "compute.exact=false", "compute.threads=1", *plain)
     here("train", *TINY, "seed=2", "device=cpu", "compute.compile=true", "-q")
-    (ensemble,) = here("train", *TINY, "seed=0..3", "-q", "--json").json["ensembles"]
+    (ensemble,) = here("train", *TINY, "seed=0..3", *plain, "--json").json["ensembles"]
     again = here("runs", "rerun", ensemble["id"], "launcher=inline", "--steps", "5")
     assert again.code == 0 and "4 runs, 5 steps: equal to the bit" in again.out
     # A word about how they are trained is of all.
