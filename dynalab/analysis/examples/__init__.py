@@ -36,7 +36,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 4
+VERSION = 5
 FIGURES = ("test-set-noise", "settings-over-examples")
 NEEDS = Needs(blocks=(BITS, SET), record="'probes=[weights,gradients,examples]'", together=True)
 

@@ -60,7 +60,7 @@ __all__ = [
     "NEEDS", "TITLE", "VERSION", "Config", "Contrast", "Findings", "analyse", "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 6
+VERSION = 7
 TITLE = "Linear regions"
 FIGURES = ("regions",)
 RECORD = record_of("regions")
