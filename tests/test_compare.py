@@ -285,6 +285,21 @@ def test_settings_without_a_run_in_common_need_the_fewest_runs_that_can_tell():
     assert needed.needed_for_times(first, second, False, 0.05) == runs
 
 
+def test_needed_runs_are_those_of_the_test_that_so_many_seeds_get():
+    """Six seeds that make runs alike are compared between settings; more of them will be seed by seed."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=6)
+    near = base + 0.15 + 0.1 * rng.normal(size=6)
+    pair = SimpleNamespace(paired=False)
+    shared, apart = (
+        needed._runs_for(Measure("it", [values(base), values(near, first)], 1), 0, 1, pair, 1)
+        for first in (0, 6)
+    )
+    assert apart > 50 and shared == 8
+    assert needed.needed_for_means(values(base), values(near), True, 0.05) <= 8
+    assert tests.seed_by_seed(8, 1) and not tests.seed_by_seed(7, 1)
+
+
 def _half(a, b):
     """Half of 1 where the second is certainly later, of -1 where it is certainly earlier."""
     (s, came), (t, arrived) = a, b

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from dynalab.analysis.compare.findings import Pair
 from dynalab.analysis.compare.measures import Measure
-from dynalab.analysis.compare.pairs import paired_labels, together
-from dynalab.analysis.compare.samples import Times, Values
+from dynalab.analysis.compare.pairs import SHARE, seed_by_seed, together
+from dynalab.analysis.compare.samples import Times, Values, shared
 from dynalab.core.survival import LEVEL, gehan_scores
 
 POWER = 0.8
@@ -45,15 +45,24 @@ def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int) -> int 
     one, other = sample.of[a], sample.of[b]
     if any(isinstance(item, Values) and item.lost for item in (one, other)):
         return None
-    if seeds := paired_labels(one, other, n_pairs):
-        one, other = one.of(seeds), other.of(seeds)
-    level = LEVEL / n_pairs
+    level, seeds = LEVEL / n_pairs, shared(one, other)
+    runs = _told_by(one, other, False, level)
+    # More seeds may be compared seed by seed, where both settings have them.
+    alike = len(seeds) >= SHARE * max(len(one.labels), len(other.labels)) and len(seeds) > 2
+    if pair.paired or (alike and (runs is None or seed_by_seed(runs, n_pairs))):
+        paired = _told_by(one.of(seeds), other.of(seeds), True, level)
+        least = next(n for n in count(2) if seed_by_seed(n, n_pairs))
+        return paired and max(paired, least)
+    return runs
+
+
+def _told_by(one: Times | Values, other: Times | Values, paired: bool, level: float) -> int | None:
     if isinstance(one, Times) and isinstance(other, Times):
-        runs = needed_for_times(one, other, pair.paired, level)
+        runs = needed_for_times(one, other, paired, level)
     else:
         assert isinstance(one, Values) and isinstance(other, Values)
-        runs = needed_for_means(one, other, pair.paired, level)
-    return None if runs is None else max(runs, fewest(pair.paired, level))
+        runs = needed_for_means(one, other, paired, level)
+    return None if runs is None else max(runs, fewest(paired, level))
 
 
 def fewest(paired: bool, level: float) -> int:
