@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynalab.cli.options import config_dir_option, echo, emit_json, note, quiet_option, result_options, warn
-from dynalab.config.ensemble import RunSpec
 from dynalab.config.places import outputs_root
 from dynalab.config.registry import search_path
 from dynalab.config.seeds import format_seeds
@@ -154,6 +153,7 @@ def _command(
 ) -> Command:
     """Return the command that trains runs again that were made in one way; of those that are named it may have none."""
     from dynalab.config.command import read_command, words_of
+    from dynalab.config.ensemble import RunSpec
 
     words = words_of(config)
     if words is None:

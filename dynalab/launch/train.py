@@ -257,7 +257,9 @@ def train(
         outcome.report = trainer.run(work, watch(outcome))
         if not wait or outcome.report.interrupted:
             outcome.report.jobs = waiting | outcome.report.jobs
-        outcome.report.warnings[:0] = _without_bits(outcome.layouts, plans)
+        # Of shards that are alike, once.
+        said = _without_bits(outcome.layouts, plans) + outcome.report.warnings
+        outcome.report.warnings[:] = dict.fromkeys(said)
     for layout in outcome.layouts:
         discard_untrained(layout.paths, [shard for shard, code in outcome.report.codes.items() if code == 2])
     stored = [layout for layout in outcome.layouts if layout.paths.config.is_file()]

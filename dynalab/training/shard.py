@@ -114,11 +114,12 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         control.warnings.append(line)
         log.warning(line)
     if (reason := loop.updates.uncompiled) and (job.compile or "compiled" in shard.plan):
-        line = f"{paths.root.name}: {compiler.KEY} has no effect, for {reason}"
+        ensemble = paths.ensemble.root.name
+        line = f"{ensemble}: {compiler.KEY} has no effect, for {reason}"
         if config.parent is not None:
             line = (
-                f"{paths.root.name}: its updates differ from its parent's by rounding, too: "
-                f"those were made in compiled code, and {reason}"
+                f"{ensemble}: its updates differ from its parent's by rounding, too: those were made in compiled code, "
+                f"and {reason}"
             )
         control.warnings.append(line)
         log.warning(line)
