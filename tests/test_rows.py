@@ -83,11 +83,10 @@ def test_the_first_training_examples_are_evaluated_and_all_of_the_others():
 
 def test_images_that_are_left_out_are_not_made(monkeypatch):
     data, made = loop_of(*DIGITS, "eval.train_size=13").data, []
-    finished = data.data._finished
-    monkeypatch.setattr(
-        data.data, "_finished", lambda split, chosen: made.append(chosen.size) or finished(split, chosen)
-    )
-    assert [batch.size for batch in data.eval_batches("train")] == [13] and made == [13]
+    split = data.eval_batches("train")
+    finish = split._finish
+    monkeypatch.setattr(split, "_finish", lambda chosen: made.append(chosen.size) or finish(chosen))
+    assert [batch.size for batch in split] == [13] and made == [13]
 
 
 @pytest.mark.parametrize("more", [(), ("train.clip=0.1",), ("train.accumulate=2", "train.batch_size=6")])

@@ -312,12 +312,14 @@ def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log
     middle = float(np.exp(np.log(at).mean()) if log_time else at.mean())
     assert result["mean_step"] == pytest.approx(middle)
     unit = "in logarithm" if log_time else "steps"
-    sd = words.number(float(f"{result['sd']:.3g}"))
+    sd, runs_sd = (words.number(float(f"{result[key]:.3g}")) for key in ("sd", "runs_sd"))
+    assert result["runs_sd"] == pytest.approx((np.log(at) if log_time else at).std(ddof=1))
     mean = "geometric mean" if log_time else "mean"
     shown.says(
         "Variance of the convergence step over 12 runs: ", f"init {first['share']:.0%} [{low} to {high}]",
         "12 runs: 3 seeds of init and 4 seeds of order, crossed. Convergence (test accuracy at least 0.99 for 5 rows) "
-        f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {sd} {unit}.",
+        f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {runs_sd} {unit} between these runs "
+        f"({sd} of a run with seeds of its own, by the components below).",
     )  # fmt: skip
     rows = shown.table("source", "share", "95% interval", f"standard deviation ({unit})")
     assert rows == [
@@ -335,7 +337,8 @@ def test_where_a_spread_comes_from(page: Writer, outputs: Path, capsys: Any, log
     alt = ", ".join(f"{row['source']} {row['share']:.0%}" for row in result["shares"])
     assert f"Shares of the variance: {alt}" in shown.alts()
     assert lines[0].startswith("Variance of the convergence step over 12 runs: ")
-    assert f"comes at step {middle:.0f} on the {mean}, with a standard deviation of {sd} {unit}." in lines[1]
+    spread = f"with a standard deviation of {runs_sd} {unit} between these runs ({sd} of a run with"
+    assert f"comes at step {middle:.0f} on the {mean}, {spread}" in lines[1]
     assert lines[4].split()[:2] == ["init", f"{first['share']:.1%}"] and f"{low} to {high}" in lines[4]
     many = [
         {"sources": ["init", "order"], "share": 0.125, "negative": False},
