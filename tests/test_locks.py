@@ -493,7 +493,7 @@ def test_a_writer_that_lost_its_lock_writes_nothing_more(outputs, one_thread, ho
 
     def stop() -> bool:
         calls.append(1)
-        if len(calls) == 10:
+        if len(calls) == 3:
             if how == "removed":
                 paths.root.rename(outputs / "removed")
             else:

@@ -846,11 +846,11 @@ def test_a_run_is_computed_anew_as_it_was_trained_and_an_imported_one_never(tmp_
     streams = {"init": 3, "split": 4, "order": 5, "noise": 6}
     paths, shard = make(tmp_path, [replace(run(0), streams=streams), run(1)])
     write_rows(shard, "every-10", [0, 10], 2, a=[1, 2])
-    monkeypatch.setattr(reader, "SeededLearner", lambda recipe, own, threads, width: (own, threads, width))
-    for plan, threads in (({}, 1), ({"threads": 3}, 3)):
+    monkeypatch.setattr(reader, "SeededLearner", lambda recipe, *about: about)
+    for plan, threads, compiled in (({}, 1, False), ({"threads": 3, "compiled": "compiled-1"}, 3, True)):
         runfile.write(shard, replace(runfile.read(shard), plan=plan))
         one, other = Ensemble(paths).group().runs
-        assert one.learner == (reader.Streams(**streams), threads, 2) and other.learner is None
+        assert one.learner == (reader.Streams(**streams), threads, 2, compiled) and other.learner is None
     config = yaml.safe_load(paths.config.read_text())
     there = EnsemblePaths(tmp_path / "imported" / paths.root.name)
     shutil.copytree(paths.root, there.root)
