@@ -593,6 +593,13 @@ def test_by_default_it_is_where_there_is_a_compiler(tmp_path, monkeypatch):
     assert plan("plain")["compile"] is False
 
 
+def test_large_networks_are_left_to_torch_unless_it_is_asked_for():
+    words = [*PARITY, "model.hidden=[990,990]"]
+    assert [loop(words, [0], compile=asked).updates.is_compiled for asked in (None, True)] == [True, True]
+    words = [*PARITY, "model.hidden=[1001,1001]"]
+    assert [loop(words, [0], compile=asked).updates.is_compiled for asked in (None, True)] == [False, True]
+
+
 def test_losses_of_stored_weights_are_the_recorded_rows(tmp_path, one_thread):
     for name in (
         "hinge",

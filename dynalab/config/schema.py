@@ -205,7 +205,8 @@ class Compute(Section, of="compute"):
     compile: bool | None = key(
         None,
         "make updates in code that is compiled for this machine, where the model, loss and optimizer are known to it; "
-        "a seed's bits are its own, and others than without; no effect on a card; null: where there is a C++ compiler",
+        "a seed's bits are its own, and others than without; no effect on a card; null: where there is a C++ compiler, "
+        "of runs of at most a million weights",
     )
     snapshot_gb: float = key(
         10.0, "GB that the snapshots of a command may take; it is refused where they would take more", above=0

@@ -164,7 +164,7 @@ class Plans:
             run_steps=run_steps,
             device=self._device,
             exact=compute.exact,
-            compile=compute.compile,
+            compile=self.command.settings.compute.compile,
         )
         found = _trial(answer)
         if found is not None:
@@ -186,8 +186,9 @@ class Plans:
                 return None
             else:
                 run_steps = self._run_steps(request, laid)
-                keys = {"width": width, "run_steps": run_steps, "compile": compute.compile}
-                self._bits[key] = found = self._try(request, "exactness", **keys)
+                code = self.command.settings.compute.compile
+                found = self._try(request, "exactness", width=width, run_steps=run_steps, compile=code)
+                self._bits[key] = found
                 if found is not None:
                     keep(EXACTNESS, key, found)
         return self._bits[key]

@@ -219,6 +219,11 @@ static inline Vec exponential(Vec x) {
   return y * (Vec)((n + 127) << 23);
 }
 
+static inline Vec rooted(Vec x) {
+  for (int i = 0; i < V; i++) x[i] = std::sqrt(x[i]);
+  return x;
+}
+
 static inline Vec activated(Size kind, Vec x) {
   if (kind == RELU) return x < 0.0f ? Vec{} : x;
   if (kind == SQUARE) return x * x;
@@ -707,36 +712,41 @@ struct Net {
       }
       if (w.optimizer == RMSPROP) { // moments: the mean of squares, and where there are, the momentum and the mean
         const float keep = (float)w.momentum;
-        float *__restrict kept = keep != 0 ? v : nullptr, *__restrict mean = keep != 0 ? most : v;
-        for (Size k = 0; k < n; k++) {
-          float x = g[k] + decay * p[k], second = m[k] = b2 * m[k] + rest * x * x;
+        float *kept = keep != 0 ? v : nullptr, *mean = keep != 0 ? most : v;
+        for (Size k = 0; k < n; k += V) {
+          Vec x = load(g + k) + decay * load(p + k), second = b2 * load(m + k) + rest * x * x;
+          store(m + k, second);
           if (mean) {
-            mean[k] += rest * (x - mean[k]);
-            second -= mean[k] * mean[k];
+            const Vec first = load(mean + k) + rest * (x - load(mean + k));
+            store(mean + k, first);
+            second -= first * first;
           }
-          x /= std::sqrt(second) + eps;
-          if (kept) x = kept[k] = keep * kept[k] + x;
-          p[k] -= lr * x;
+          x /= rooted(second) + eps;
+          if (kept) store(kept + k, x = keep * load(kept + k) + x);
+          store(p + k, load(p + k) - lr * x);
         }
         continue;
       }
       const float shrunk = (float)(1 - rate * w.params[i].decay);
-      for (Size k = 0; k < n; k++) {
-        float x = g[k], weight = p[k];
+      for (Size k = 0; k < n; k += V) {
+        Vec x = load(g + k), weight = load(p + k);
         if (w.optimizer == ADAMW)
           weight *= shrunk;
         else
           x += decay * weight;
-        m[k] += b1 * (x - m[k]);
-        v[k] = b2 * v[k] + rest * x * x;
-        float second = v[k];
-        if (most) second = most[k] = second > most[k] ? second : most[k];
-        p[k] = weight - scale * m[k] / (std::sqrt(second) / root + eps);
+        const Vec first = load(m + k) + b1 * (x - load(m + k));
+        Vec second = b2 * load(v + k) + rest * x * x;
+        store(m + k, first);
+        store(v + k, second);
+        if (most) {
+          second = second > load(most + k) ? second : load(most + k);
+          store(most + k, second);
+        }
+        store(p + k, weight - scale * first / (rooted(second) / root + eps));
       }
     }
   }
 
-  // As `move`; what is masked is held, whatever moments and decay would do.
   void move_free(Size step, double rate) {
     for (const Own &o : own)
       if (o.mask) std::memcpy(o.held, o.weights, o.size() * sizeof(float));
