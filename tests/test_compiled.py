@@ -103,6 +103,7 @@ UNKNOWN = {
     "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
     "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
     "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
+    "optimizer.eps=0.0": ["task=regression", "model.hidden=[11]", "optimizer=adam", "optimizer.eps=0"],
     "optimizer.orthogonal=true": [*DIGITS, "optimizer.orthogonal=true"],
 }
 
@@ -621,3 +622,68 @@ def test_losses_of_stored_weights_are_the_recorded_rows(tmp_path, one_thread):
         loss = stack.losses(leaves, stack.examples("test"))
         torch.testing.assert_close(loss, stack.losses(stack.params, stack.examples("test")))
         assert loss.requires_grad
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.int64])
+@pytest.mark.parametrize("words", [[*PARITY, "task.samples=40"], GROKKING], ids=["numbers", "symbols"])
+def test_examples_of_other_types_are_what_they_are_to_torch(words, kind, one_thread):
+    made = {}
+    for compile in (True, False):
+        own = loop(words, compile=compile)
+        batch = other = own.updates._data.train_batch(0)
+        if words is not GROKKING:
+            other = replace(batch, targets=batch.targets.to(kind))
+        elif compile:
+            # Torch's loss asks for labels that are int64; symbols may be int32.
+            other = replace(batch, targets=batch.targets.to(torch.int32), inputs=batch.inputs.to(torch.int32))
+        own.updates._bits, own.updates._data = (
+            None,
+            SimpleNamespace(train_batch=lambda step, other=other: other),
+        )
+        own.updates.gradients._data = own.updates._data
+        own.advance(1)
+        made[compile] = own
+    for one, other in zip(made[True].params, made[False].params, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_examples_of_another_width_are_refused():
+    made = loop([*PARITY, "task.samples=40"])
+    batch = made.updates._data.train_batch(0)
+    broken = replace(batch, inputs=batch.inputs[:, :, :-1])
+    made.updates._data = SimpleNamespace(train_batch=lambda step: broken)
+    with pytest.raises(ValueError, match="examples have 8 inputs, the networks 9"):
+        made.advance(1)
+
+
+def test_code_that_cannot_be_loaded_is_done_without(tmp_path, monkeypatch):
+    """Unless it is asked for; and a compiler that fails is named."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    library = compiler.library()
+    library.write_bytes(b"")
+    said: list[str] = []
+    assert compiler.made(None, said.append) is None and "cannot be loaded" in said[0]
+    with pytest.raises(ConfigError, match="cannot be loaded; delete it"):
+        compiler.made(True)
+    library.unlink()
+    monkeypatch.setenv("CXX", shutil.which("false") or "false")
+    assert compiler.made(None, said.append) is None and "updates are made by torch: " in said[1]
+    (made,) = train([*RUNS, "seed=1"], outputs=tmp_path / "outputs")
+    assert made.runs[0].status == "done"
+
+
+def test_what_went_on_without_its_code_stays_without(tmp_path, monkeypatch):
+    def plan():
+        (record,) = tmp_path.glob("*/*/shard-*/run.json")
+        return json.loads(record.read_text())["plan"]
+
+    train([*RUNS, "seed=1"], outputs=tmp_path)
+    further = read_command([*RUNS, "seed=1", "train.steps=30"], outputs=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(compiling, "COMPILERS", ("no-such-compiler",))
+        # Rows as well are found by other code.
+        assert launch(further, Options(anyway=True)).exit_code == 0
+    assert (plan()["compile"], plan()["compiled"]) == (False, "torch")
+    further = read_command([*RUNS, "seed=1", "train.steps=40"], outputs=tmp_path)
+    assert launch(further, Options(anyway=True)).exit_code == 0
+    assert (plan()["compile"], plan()["compiled"]) == (False, "torch")

@@ -701,6 +701,16 @@ def test_intervals_hold_their_estimate_and_are_of_the_draws():
         assert ends[1] >= moved - 1e-9 if place < 2 else ends[1] <= moved + 1e-9
 
 
+def test_seeds_whose_means_are_equal_do_not_decide_nothing_for_sure():
+    times = np.array([[100.0, 200, 300, 400], [200, 100, 400, 300]])
+    (equal, *_), (nearly, *_) = (
+        variance.analyse([crossed(times + np.array([[0.0], [more]]))], variance.Config(draws=2000)).shares
+        for more in (0, 1e-3)
+    )
+    assert equal.share == 0 and equal.interval[0] == 0
+    assert equal.interval[1] == pytest.approx(nearly.interval[1], abs=0.03) and nearly.interval[1] > 0.9
+
+
 def test_an_unknown_value_is_drawn_given_the_others():
     # Without a bound, of many rounds: near its expectation from rows and columns.
     values = np.add.outer([0.0, 10, 20, 30], [0.0, 1, 2, 3]) + 0.01 * np.random.default_rng(0).normal(

@@ -20,6 +20,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.forks import parent_and_step
 from dynalab.core.words import count, listed
 from dynalab.store.find import select
+from dynalab.store.runfile import is_compiled
 
 if TYPE_CHECKING:
     from dynalab.config.command import Command
@@ -138,7 +139,7 @@ def _made(plan: Mapping[str, Any]) -> tuple[str, ...]:
     words = [f"device={plan.get('device', 'cpu')}"]
     if not plan.get("exact", True):
         words += ["compute.exact=false", f"compute.threads={plan.get('threads', 1)}"]
-    return (*words, f"compute.compile={str('compiled' in plan).lower()}")
+    return (*words, f"compute.compile={str(is_compiled(plan)).lower()}")
 
 
 def _command(

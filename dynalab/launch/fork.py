@@ -22,6 +22,7 @@ from dynalab.core.words import count, listed
 from dynalab.launch.base import Events
 from dynalab.launch.layout import Layout, find_ensemble, mend_config
 from dynalab.launch.train import Options, Outcome, remember, train
+from dynalab.store import runfile
 from dynalab.store.carve import branch
 from dynalab.store.find import select
 from dynalab.store.paths import OutputPaths
@@ -313,7 +314,7 @@ def _by_plan(runs: Sequence[StoredRun], settings: Settings) -> dict[tuple[str, C
     for run in runs:
         plan = run.record.plan
         exact = bool(plan.get("exact", True))
-        threads, own_code = None if exact else plan.get("threads"), "compiled" in plan
+        threads, own_code = None if exact else plan.get("threads"), runfile.is_compiled(plan)
         compute = replace(settings.compute, exact=exact, threads=threads, compile=own_code)
         found.setdefault((str(plan.get("device", "auto")), compute), []).append(run)
     return found

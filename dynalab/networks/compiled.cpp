@@ -273,13 +273,12 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         chosen[r] = row[label] - most[r];
         for (Size c = 0; !TRAINS && c < label; c += V)
           earlier[r] += load(row + c) == most[r] && places < (int32_t)(label - c) ? Vec{} + 1.0f : Vec{};
-        Vec total{};
+        square[r] = Vec{};
         for (Size c = 0; c < ld; c += V) {
           Vec e = exponential(load(row + c) - most[r]);
           if (TRAINS) store(row + c, e);
-          total += e;
+          square[r] += e;
         }
-        square[r] = total;
       }
       store(all, sums(square, classes));
       if (!TRAINS) {
@@ -747,6 +746,7 @@ struct Net {
     }
   }
 
+  // As `move`; what is masked is held, whatever moments and decay would do.
   void move_free(Size step, double rate) {
     for (const Own &o : own)
       if (o.mask) std::memcpy(o.held, o.weights, o.size() * sizeof(float));

@@ -16,18 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynalab.config import compiling
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.plugins import by_hand
 from dynalab.models.base import Chain
-from dynalab.networks.compiler import SOURCE
+from dynalab.networks.compiler import made
 from dynalab.networks.evaluation import averaged
 from dynalab.networks.stack import Stack
 from dynalab.tasks.loss import Loss
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
-LOSSES = ("hinge", "square", "logistic", "cross_entropy", "half_square", "mean_square")
+OF_LABELS = (
+    "cross_entropy",
+    "half_square",
+    "mean_square",
+)  # the squares of numbers as well, where targets have an axis more
+LOSSES = ("hinge", "square", "logistic", *OF_LABELS)
 MOST_LAYERS, MOMENTS = 16, 3
 # Inputs that go through the code at once, where they are made as they are asked for.
 MOST_BYTES = 1 << 26
@@ -124,8 +128,8 @@ def passes(config: EnsembleConfig, stack: Stack, loss: Loss) -> Passes | None:
     """Return what evaluates networks as their training did in compiled code; None where it does not know how."""
     if unknown(config, stack, loss) is not None or not measures(loss):
         return None
-    made = compiling.available(SOURCE)
-    return None if made is None else Passes(made, stack, loss)
+    code = made(None)
+    return None if code is None else Passes(code, stack, loss)
 
 
 def _chain(stack: Stack) -> Chain | None:
@@ -142,7 +146,7 @@ class Passes:
     """Takes the examples of S runs through their networks.
 
     Args:
-        made: What compiled.cpp was compiled to.
+        code: What compiled.cpp was compiled to.
         stack: The networks, of which nothing is `unknown`, as of the loss.
         loss: What is told of outputs.
 
@@ -152,12 +156,16 @@ class Passes:
         work: What the code is told.
     """
 
-    def __init__(self, made: Path, stack: Stack, loss: Loss) -> None:
-        self.library: Any = ctypes.CDLL(str(made))
+    def __init__(self, code: Path, stack: Stack, loss: Loss) -> None:
+        self.library: Any = ctypes.CDLL(str(code))
         chain, lowered, trained = _chain(stack), _lowered(loss), stack.trained
         assert chain is not None
         assert lowered is not None
         self.trained = trained
+        # What examples are, whatever a task of one's own makes of them: symbols or numbers, so many; labels or numbers.
+        self._columns = 2 if chain.tables else trained[chain.layers[0][0]].shape[2]
+        self._inputs = torch.int64 if chain.tables else torch.float32
+        self._targets = torch.int64 if lowered in OF_LABELS else torch.float32
         places = {name: place for place, name in enumerate(trained)}
         self.work = Work(
             runs=stack.width,
@@ -191,7 +199,7 @@ class Passes:
         self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         alive: list[Tensor] = []
-        told = np.concatenate([described(batch, alive) for batch in batches])
+        told = np.concatenate([self.described(batch, alive) for batch in batches])
         losses = torch.empty(len(batches), self.work.runs)
         shares = torch.empty_like(losses, dtype=torch.float64)
         if correct is not None:
@@ -209,6 +217,33 @@ class Passes:
         require(self.library.evaluate(ctypes.byref(work)))
         return losses, shares
 
+    def described(self, batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:
+        """Return what the code is told of batches, (count,), whose tensors are kept `alive`."""
+        bits = batch if isinstance(batch, Bits) else batch.bits
+        told = np.zeros(1 if bits is None else bits.count, _BATCH)
+        if bits is not None:
+            told["inputs"], told["input_run"] = bits.packed.data_ptr(), bits.packed.stride(0)
+            told["size"], told["relevant"] = bits.size, bits.k
+            told["bit"] = bits.first + np.arange(bits.count) * bits.size * bits.n
+            if bits.flips is not None:
+                told["target_run"], told["target_row"] = bits.flips.stride()
+                starts = np.arange(bits.count, dtype=np.uint64) * np.uint64(bits.size * bits.flips.stride(1))
+                told["targets"] = np.uint64(bits.flips.data_ptr()) + starts
+            return told
+        assert isinstance(batch, Batch)
+        inputs = batch.inputs.flatten(2).to(self._inputs)
+        targets = batch.targets.to(self._targets if batch.targets.dim() == 2 else torch.float32)
+        if inputs.shape[2] != self._columns:
+            raise ValueError(f"examples have {inputs.shape[2]} inputs, the networks {self._columns}")
+        inputs, targets = (
+            x.contiguous() if x.dim() > 2 and x.stride(2) != 1 else x for x in (inputs, targets)
+        )
+        alive += (inputs, targets)
+        strides = (*inputs.stride()[:2], *targets.stride()[:2])
+        columns = targets.shape[2] if targets.dim() > 2 else 0
+        told[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, columns, 0.0)
+        return told
+
 
 def _pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
     """Deal batches, which may be made as they are asked for, into pieces that go through the code at once."""
@@ -221,31 +256,6 @@ def _pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
             held, taken = [], 0
     if held:
         yield held
-
-
-def described(batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:
-    """Return what the code is told of batches, (count,), whose tensors are kept `alive`."""
-    bits = batch if isinstance(batch, Bits) else batch.bits
-    told = np.zeros(1 if bits is None else bits.count, _BATCH)
-    if bits is not None:
-        told["inputs"], told["input_run"] = bits.packed.data_ptr(), bits.packed.stride(0)
-        told["size"], told["relevant"] = bits.size, bits.k
-        told["bit"] = bits.first + np.arange(bits.count) * bits.size * bits.n
-        if bits.flips is not None:
-            told["target_run"], told["target_row"] = bits.flips.stride()
-            starts = np.arange(bits.count, dtype=np.uint64) * np.uint64(bits.size * bits.flips.stride(1))
-            told["targets"] = np.uint64(bits.flips.data_ptr()) + starts
-        return told
-    assert isinstance(batch, Batch)
-    inputs, targets = (
-        x.contiguous() if x.dim() > 2 and x.stride(2) != 1 else x
-        for x in (batch.inputs.flatten(2), batch.targets)
-    )
-    alive += (inputs, targets)
-    strides = (*inputs.stride()[:2], *targets.stride()[:2])
-    columns = targets.shape[2] if targets.dim() > 2 else 0
-    told[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, columns, 0.0)
-    return told
 
 
 def shape(param: Tensor) -> tuple[int, int]:

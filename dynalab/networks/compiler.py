@@ -46,16 +46,22 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
 def made(asked: bool | None, say: Callable[[str], None] = lambda line: None) -> Path | None:
     """Return the library by which updates are made as `compute.compile` asks; None where they are made without.
 
-    What it took to make it is told to `say`.
+    What it took to make it is told to `say`, or why a compiler that is there cannot.
 
     Raises:
-        ConfigError: It is asked for, and there is no compiler, or it fails.
+        ConfigError: It is asked for, and there is no compiler, it fails, or what it made cannot be loaded.
     """
+    if asked is False or (asked is None and compiling.compiler() is None):
+        return None
     try:
-        return library(say) if asked is not False else None
-    except (DynalabError, OSError):
+        found = library(say)
+        if compiling.loaded(found, {}) is None:
+            raise ConfigError(f"{KEY}: {found} cannot be loaded; delete it, or train without")
+        return found
+    except (DynalabError, OSError) as error:
         if asked:
             raise
+        say(f"updates are made by torch: {error}")
         return None
 
 

@@ -23,7 +23,7 @@ MOST_ENTRIES = 1 << 17
 
 
 # Batches, weights (S, ...) and a list for which examples are right -> means of loss and metrics, name -> (S,).
-Compiled = Callable[[Iterable[Batch], Mapping[str, Tensor], list[Tensor] | None], dict[str, Tensor]]
+Means = Callable[[Iterable[Batch], Mapping[str, Tensor], list[Tensor] | None], dict[str, Tensor]]
 
 
 class Evaluation:
@@ -33,7 +33,7 @@ class Evaluation:
         compiled: What does it in compiled code; None where nothing does.
     """
 
-    compiled: Compiled | None = None
+    compiled: Means | None = None
 
     def __init__(self, stack: Stack, loss: Loss, data: TaskData) -> None:
         self._stack, self._loss, self._task, self._data = stack, loss, loss.task, data

@@ -105,6 +105,7 @@ class Stacked:
         """Keep the parts; see `stacked`."""
         self._recipe, self._stack, self._streams, self._threads = recipe, stack, streams, threads
         self._loss = Loss.of(recipe.task, recipe.config.train)
+        self._compiled = compiled
         self._passes = passes(recipe.config, stack, self._loss) if compiled else None
         self.width, self.device = len(streams), stack.device
         self.params = {name: param.detach()[: self.width] for name, param in stack.params.items()}
@@ -133,7 +134,7 @@ class Stacked:
             most: So many of each run, the same ones each time; None: those that its rows are evaluated on.
         """
         data = _data(self._recipe, self._streams, most, self.device)
-        if split == "train" and most is None and self._passes is None and self._shares_pass(data):
+        if split == "train" and most is None and not self._compiled and self._shares_pass(data):
             return Examples([data.train_batch(0)], is_one=True)
         return Examples(data.eval_batches(split))
 

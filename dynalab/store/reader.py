@@ -182,7 +182,7 @@ class Ensemble(Recorded):
         if self.imported or set(named) != {field.name for field in fields(Streams)}:
             return None
         plan = run.record.plan
-        about = (plan.get("threads", 1), len(run.record.runs), "compiled" in plan)
+        about = (plan.get("threads", 1), len(run.record.runs), runfile.is_compiled(plan))
         return SeededLearner(self._recipe, Streams(**named), *about)
 
     def _chosen(

@@ -161,6 +161,8 @@ _ATTEMPT = {
     **dict.fromkeys(("dynalab", "torch", "cpu"), (text,)),
     "argv": [text],
 }
+# What stands for compiled code that a run was begun with and did without from some step on.
+TORCH = "torch"
 _PLAN = {
     "device": lambda value: re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", str(value)) is not None,
     "threads": positive,
@@ -186,6 +188,11 @@ _SHARD = {
     "folders": [text],
     "kept": [whole],
 }
+
+
+def is_compiled(plan: Mapping[str, Any]) -> bool:
+    """Return whether a shard's updates are made, and its runs evaluated, in compiled code."""
+    return bool(plan.get("compiled", TORCH) != TORCH)
 
 
 def _from_json(document: Any) -> Shard:

@@ -19,7 +19,7 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.streams import NAMES, Streams
-from dynalab.networks.compiled import Param, Passes, described, require, shape
+from dynalab.networks.compiled import Param, Passes, require, shape
 from dynalab.networks.compiled import unknown as unknown_passes
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import radius
@@ -62,6 +62,10 @@ def unknown(
         "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
         f"optimizer.inner_state={getattr(optimizer, 'inner_state', None)}": moves is not optimizer
         and optimizer.inner_state != "keep",  # type: ignore[attr-defined]
+    }
+    # What lies behind the last column would be 0 / 0.
+    asked |= {
+        f"optimizer.eps={group['eps']}": not np.float32(group["eps"]) for group in groups if "eps" in group
     }
     found = [word for word, said in asked.items() if said]
     return f"it does not know {found[0]}" if found else None
@@ -148,7 +152,7 @@ class Compiled(Passes):
         work.steps, work.losses = len(factors), losses.data_ptr()
         mask = None if lost is None else lost.to(torch.uint8)
         work.lost = None if mask is None else mask.data_ptr()
-        told = np.concatenate([described(batch, alive) for batch in batches])
+        told = np.concatenate([self.described(batch, alive) for batch in batches])
         told["rate"] = np.repeat(factors, work.parts) * self._rate
         work.batches = told.ctypes.data
         takes = self._take(takings)

@@ -231,7 +231,7 @@ class Session:
             compile=plan["compile"],
         )
         code = loop.updates.code
-        if plan["compile"] is None:
+        if "compiled" not in plan:
             plan["compile"] = code is not None
         if code is not None:
             plan["compiled"] = code

@@ -160,6 +160,7 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
     asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
     if shard.attempts:
         asked["exact"] = shard.plan.setdefault("exact", True)
+    if shard.attempts or shard.steps:
         shard.plan.setdefault("compile", False)
     shard.plan = {**asked, "compile": job.compile, **shard.plan}
     device, threads = shard.plan["device"], shard.plan["threads"]
@@ -172,15 +173,15 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
     if not device.startswith("cuda"):
         made = {"rows": spectra.code()}
         if "compiled" in shard.plan:
-            code = compiler.made(None)
-            made["compiled"] = "torch" if code is None else code.stem
+            code = compiler.made(None) if shard.plan["compile"] else None
+            made["compiled"] = runfile.TORCH if code is None else code.stem
         if {**made, **shard.plan} != {**shard.plan, **made} and not job.anyway:
             raise ConfigError(
                 f"{paths.root.name}: was begun in code of another compiler or version of dynalab, whose bits may be "
                 "others; --anyway goes on"
             )
         shard.plan |= made
-        if made.get("compiled") == "torch":
+        if made.get("compiled") == runfile.TORCH:
             shard.plan["compile"] = False
     torch.set_num_threads(threads)
     attempt = {**provenance(device), **code_of(paths.ensemble, job.folders), "threads": threads}

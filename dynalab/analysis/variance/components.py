@@ -108,6 +108,10 @@ def above_zero(
     reach = np.divide(sums[:, own], 2 * least, out=np.full(len(lambdas), np.inf), where=least > 0)
     chance = gammainc(half, reach)
     drawn = lambdas.copy()
+    if not sums[:, own].any() and (least > 0).all():
+        # Means that are equal: what that comes to as their sum of squares becomes 0.
+        drawn[:, own] = least / rng.uniform(size=len(lambdas)) ** (1 / half)
+        return drawn, np.asarray((least.min() / least) ** half)
     some = chance > 0
     halves = gammaincinv(half, rng.uniform(size=len(lambdas)) * chance)
     drawn[some, own] = sums[some, own] / (2 * np.maximum(halves[some], 1e-300))
