@@ -33,6 +33,9 @@ class Case:
 
 
 CASES = (
+    Case("grokking, by torch", ("task=grokking", "compute.compile=false"), 10, 300, 0.10),
+    Case("parity, by torch", ("task=parity", "compute.compile=false"), 10, 8000, 0.10),
+    Case("digits, by torch", ("task=digits", "compute.compile=false"), 10, 1000, 0.20),
     Case("grokking", ("task=grokking",), 10, 300, 0.10),
     Case("parity", ("task=parity",), 10, 8000, 0.10),
     Case("digits", ("task=digits",), 10, 1000, 0.20),
@@ -78,7 +81,7 @@ def train(steps: int, seeds: int, words: list[str]) -> dict[str, float]:
     from dynalab.training.session import Session
 
     clock = Clock()
-    clock.count(Loop, "update", lambda *_: "updates")
+    clock.count(Loop, "advance", lambda *_: "updates")
     for owner in (Measuring, Recorder):
         for name in ("rows", "forced_rows") if owner is Measuring else ("add", "flush"):
             clock.count(owner, name, lambda *_: "rows")
@@ -87,11 +90,12 @@ def train(steps: int, seeds: int, words: list[str]) -> dict[str, float]:
     clock.count(Gradients, "ahead", lambda *_: "shared")
     clock.count(Evaluation, "of", lambda _, split, *__: f"in: {split}")
     clock.count(Measurement, "measure", lambda item, *_: f"in: {item.name}")
-    record = Session.record
+    record, warm = Session.record, list[int]()
 
     def recorded(session: Session) -> None:
         record(session)
-        if session.loop.step == WARM:
+        if not warm and session.loop.step >= WARM:
+            warm.append(session.loop.step)
             # What start-up left is looked through once in a process, of however many steps.
             gc.freeze()
             clock.seconds.clear()
