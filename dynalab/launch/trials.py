@@ -45,6 +45,11 @@ TIMES, EXACTNESS, SIZES = "trials.json", "exactness.json", "sizes.json"
 Form = TypeVar("Form")
 
 
+def _code(compute: Compute) -> list[str]:
+    """Return what a result's key says of compiled updates: nothing where torch makes them."""
+    return ["compiled"] if compute.compile else []
+
+
 def path(name: str) -> Path:
     """Return a file of results."""
     return cache_folder() / name
@@ -143,9 +148,7 @@ class Plans:
         on_card = self._device.startswith("cuda")
         # On a card it is for the memory, of rows as well.
         where = [self._device, *(cards() + self.computed(request) if on_card else [])]
-        key = self.key_of(
-            request, [cores(), *where, compute.exact, layouts, *["compiled"] * bool(compute.compile)]
-        )
+        key = self.key_of(request, [cores(), *where, compute.exact, layouts, *_code(compute)])
         known = _trial(kept(TIMES).get(key))
         if known and on_card and self._launcher is not None:
             # What is free is asked each time.
@@ -177,7 +180,7 @@ class Plans:
         if not self.promises_bits or not laid.widths:
             return None
         width = max(laid.widths)
-        key = self.key_of(request, [width, *self.computed(request), *["compiled"] * bool(compute.compile)])
+        key = self.key_of(request, [width, *self.computed(request), *_code(compute)])
         if key not in self._bits:
             known = kept(EXACTNESS).get(key)
             if known in (HOLD, RUN_BY_RUN, ADDRESS, DRAWN):

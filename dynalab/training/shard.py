@@ -98,9 +98,11 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
         # What is refused is refused before its parent's steps are trained.
         rehearse_way(way[index:], torch.device(shard.plan["device"]), job.folders)
     with Session(paths, job, lock, log, shard) as session:
+        known = dict(shard.plan)
         session.resume(way[index], index, found, state)
-        # What it is trained by, before there is anything that it trained.
-        runfile.write(paths, shard)
+        if shard.plan != known:
+            # What it is trained by, before there is anything that it trained.
+            runfile.write(paths, shard)
         interrupted = _go(session, way[index:], control.stop)
 
     if session.left_out:
