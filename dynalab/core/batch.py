@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
@@ -60,3 +62,11 @@ class Batch:
             size = len(range(*slice(first, last).indices(self.size)))
             own = replace(own, size=size, first=own.first + first * own.n, flips=flips)
         return Batch(self.inputs[:, first:last], self.targets[:, first:last], bits=own)
+
+    def by_runs(self, make: Callable[[Tensor], Tensor]) -> Batch:
+        """Return what is made of the tensors of all runs, (S, ...) each; of bits as well."""
+        own = self.bits
+        if own is not None:
+            flips = None if own.flips is None else make(own.flips)
+            own = replace(own, packed=make(own.packed), flips=flips)
+        return Batch(make(self.inputs), make(self.targets), bits=own)

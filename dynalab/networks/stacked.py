@@ -263,7 +263,7 @@ class Stacked:
     def _batches(self, examples: Examples) -> Iterator[Batch]:
         """Yield the pieces, of a lone run twice."""
         for batch in examples.batches:
-            yield Batch(self._wide(batch.inputs, "the examples"), self._wide(batch.targets, "the examples"))
+            yield batch.by_runs(lambda own: self._wide(own, "the examples"))
 
     def _wide(self, tensor: Tensor, what: str) -> Tensor:
         if len(tensor) != self.width:
