@@ -366,6 +366,35 @@ def test_the_last_update_of_a_block_can_be_looked_at(name, one_thread):
         torch.testing.assert_close(rows[0][name], values, rtol=1e-2, atol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task=grokking", "task.modulus=59", "model.width=9"],
+        [*GROKKING, "optimizer=sam", "train.temperature=2"],
+        ["task=parity", "task.n=9", "task.samples=150", "train.batch_size=full", "model.hidden=[21]"],
+    ],
+    ids=["two pieces", "sam", "a sample of a parity"],
+)
+def test_the_next_update_tells_what_an_evaluation_would(words, one_thread):
+    made, names = loop([*words, "eval.every=5"]), EVALUATED[:2]
+    for turn in range(3):
+        row = made.measuring.rows()["every-5"]
+        expected = made.measuring.evaluate("train")
+        if turn == 1:
+            assert all(torch.equal(row[name].result(), expected[name]) for name in names)
+        while made.step < 5 * (turn + 1):
+            made.advance(100)
+        # By now an evaluation would find other losses.
+        assert not torch.equal(made.measuring.evaluate("train")["train_loss"], expected["train_loss"])
+        assert all(torch.equal(row[name].result(), expected[name]) for name in names)
+
+
+def test_what_is_evaluated_otherwise_is_told_by_no_update(one_thread):
+    for words in (DIGITS, [*GROKKING, "task.loss=mse"], [*GROKKING, "eval.size=5"], KNOWN["lookahead"]):
+        rows = loop(words).measuring.rows()
+        assert all(isinstance(value, torch.Tensor) for row in rows.values() for value in row.values())
+
+
 @pytest.mark.parametrize("modulus", [7, 17])
 def test_gradients_of_what_is_almost_certain_are_torchs(modulus, one_thread):
     """Rounding the label's probability before 1 is taken from it moves all examples one way, and training with them."""

@@ -80,6 +80,11 @@ struct Work {
   const Batch *batches; // (steps) of an evaluation, (steps, parts) of updates
   float *losses;  // (steps, S)
   double *shares; // of an evaluation, (steps, S): the share of a batch that is right
+  // Consecutive pieces of the first update's batch, of which as much is said as an evaluation of them would: `shares`,
+  // and here the losses, (pieces, S).
+  Size pieces;
+  const Size *sizes;
+  float *told;
   Size slots;
   const Take *takes; // (steps,); null where nothing is averaged
 };
@@ -241,13 +246,12 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
   return gradient * (1.0f - y * y);
 }
 
-// Of outputs (rows, ld): returns the sum of losses and turns them into the gradients of the mean over `examples`;
-// in an evaluation says instead which are right, and how many.
+// Of outputs (rows, ld): returns the sum of losses, and in training turns them into the gradients of the mean over
+// `examples`. Says which are `right`, and of losses up to CROSS_ENTROPY what each is, where these are not null.
 template <bool TRAINS>
 static double lowered(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
-                      Size first, const float *signs, Size examples, Size &count) {
+                      Size first, const float *signs, Size examples, uint8_t *right, float *each) {
   const float share = (float)(1.0 / examples), heat = (float)(1.0 / w.temperature);
-  uint8_t *right = TRAINS || !batch.right ? nullptr : batch.right + run * batch.size + first;
   double total = 0;
   if (w.loss == CROSS_ENTROPY) {
     const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
@@ -271,7 +275,7 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         float *row = out + r * ld;
         const Size label = within(labels[(first_row + r) * batch.target_row], classes);
         chosen[r] = row[label] - most[r];
-        for (Size c = 0; !TRAINS && c < label; c += V)
+        for (Size c = 0; right && c < label; c += V)
           earlier[r] += load(row + c) == most[r] && places < (int32_t)(label - c) ? Vec{} + 1.0f : Vec{};
         square[r] = Vec{};
         for (Size c = 0; c < ld; c += V) {
@@ -281,17 +285,15 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         }
       }
       store(all, sums(square, classes));
-      if (!TRAINS) {
+      if (right) {
         // The first of those that are largest counts.
         const Vec before = sums(earlier);
-        for (int r = 0; r < several; r++) {
-          const bool largest_first = chosen[r] == 0 && before[r] == 0;
-          count += largest_first;
-          if (right) right[first_row + r] = largest_first;
-        }
+        for (int r = 0; r < several; r++) right[first_row + r] = chosen[r] == 0 && before[r] == 0;
       }
       for (int r = 0; r < several; r++) {
-        total += std::log(all[r]) - chosen[r];
+        const float surprisal = std::log(all[r]) - chosen[r];
+        total += surprisal;
+        if (each) each[first_row + r] = surprisal;
         if (!TRAINS) continue;
         float *row = out + r * ld;
         // The label's is near 1: less 1 before it is scaled, for rounding before that moves all examples one way.
@@ -316,9 +318,8 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
       if (!batch.columns) {
         const Size label = within(labels[r * batch.target_row], classes);
         bool largest_first = true;
-        for (Size c = 0; !TRAINS && c < classes; c++)
+        for (Size c = 0; right && c < classes; c++)
           largest_first = largest_first && (c < label ? out[c] < out[label] : out[c] <= out[label]);
-        count += largest_first;
         if (right) right[r] = largest_first;
         out[label] -= 1;
       }
@@ -333,23 +334,21 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
   }
   for (Size r = 0; r < rows; r++, out += ld) {
     const float target = batch.relevant ? signs[r] : targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
-    if (!TRAINS) {
-      count += margin > 0;
-      if (right) right[r] = margin > 0;
-    }
-    float gradient;
+    if (right) right[r] = margin > 0;
+    float gradient, loss;
     if (w.loss == HINGE) {
       const float slack = 1 - margin;
       gradient = slack <= 0 ? 0 : -target;
-      total += slack < 0 ? 0 : slack;
+      loss = slack < 0 ? 0 : slack;
     } else if (w.loss == SQUARED) {
       gradient = 2 * (y - target);
-      total += (y - target) * (y - target);
+      loss = (y - target) * (y - target);
     } else {
-      const float surprisal = (margin < 0 ? -margin : 0) + std::log1p(std::exp(-std::fabs(margin)));
-      gradient = TRAINS ? std::expm1(-surprisal) * target : 0;
-      total += surprisal;
+      loss = (margin < 0 ? -margin : 0) + std::log1p(std::exp(-std::fabs(margin)));
+      gradient = TRAINS ? std::expm1(-loss) * target : 0;
     }
+    total += loss;
+    if (each) each[r] = loss;
     // What overflowed goes on as it would in a product with 0.
     if (TRAINS) out[0] = std::isfinite(out[0]) ? gradient * share * heat : NAN;
   }
@@ -427,6 +426,8 @@ struct Net {
   float *flat, *lines;     // a run's weights as they lie outside, of the largest; and in lines of whole vectors
   float signs[ROWS];       // the labels of bits
   Size live[ROWS + 1];
+  std::vector<uint8_t> correct; // of the examples of an update of whose pieces something is said, as
+  std::vector<float> surprisals;
 
   explicit Net(const Work &w) : w(w) {
     for (Size i = 0; i < w.count; i++) {
@@ -841,7 +842,9 @@ struct Net {
         const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
         forward(batch, run, first, rows);
         const Size ld = whole(widths[w.layers]);
-        total += lowered<false>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, batch.size, count);
+        uint8_t own[ROWS] = {}, *right = batch.right ? batch.right + run * batch.size + first : own;
+        total += lowered<false>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, batch.size, right, nullptr);
+        for (Size r = 0; r < rows; r++) count += right[r];
       }
       w.losses[place * w.runs + run] = (float)(total / batch.size);
       w.shares[place * w.runs + run] = (double)count / batch.size;
@@ -858,14 +861,14 @@ struct Net {
 
   // Takes a batch of an update's `examples` there and back: adds to the gradients, or starts them where `none` had
   // one yet. Returns the sum of losses.
-  double pass(const Batch &batch, Size run, Size examples, bool &none) {
+  double pass(const Batch &batch, Size run, Size examples, bool &none, uint8_t *right, float *each) {
     double total = 0;
-    Size count = 0;
     for (Size first = 0; first < batch.size; first += ROWS) {
       const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
       const Size ld = whole(widths[w.layers]);
       forward(batch, run, first, rows);
-      total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, examples, count);
+      total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, examples,
+                             right ? right + first : right, each ? each + first : each);
       const Size among = w.loss >= CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
       if (!among) continue;
       backward(batch, run, first, among, none);
@@ -883,11 +886,32 @@ struct Net {
     bool none = true; // whether no example has had a gradient yet
     double total = 0;
     if (w.first == PAIRS) clean();
-    for (Size part = 0; part < w.parts; part++) total += pass(batches[part], run, examples, none);
+    const bool tells = w.pieces && batches == w.batches;
+    if (tells) correct.resize(examples), surprisals.resize(examples);
+    for (Size part = 0; part < w.parts; part++)
+      total += pass(batches[part], run, examples, none, tells ? correct.data() : nullptr, tells ? surprisals.data() : nullptr);
     if (none && !clear) clean();
     clear = none;
     for (const Own &o : own) masked(o, o.gradients);
     return total;
+  }
+
+  // Says of the pieces of a batch what `evaluate` would, in the same order, of what was kept of its examples.
+  void tell(Size run) {
+    const float *loss = surprisals.data();
+    const uint8_t *right = correct.data();
+    for (Size piece = 0; piece < w.pieces; piece++) {
+      const Size size = w.sizes[piece];
+      double total = 0;
+      Size count = 0;
+      for (Size first = 0; first < size; first += ROWS) {
+        double some = 0;
+        for (Size r = first; r < size && r < first + ROWS; r++) some += *loss++, count += *right++;
+        total += some;
+      }
+      w.told[piece * w.runs + run] = (float)(total / size);
+      w.shares[piece * w.runs + run] = (double)count / size;
+    }
   }
 
   // Makes the gradient anew, a way up the one that there is (Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3).
@@ -912,6 +936,7 @@ struct Net {
       for (Size part = 0; part < w.parts; part++) examples += batches[part].size;
       if (fresh) turn();
       w.losses[step * w.runs + run] = (float)(differentiate(batches, run, examples, clear) / examples);
+      if (!step) tell(run);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
           const Param &p = w.params[i];

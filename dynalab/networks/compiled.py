@@ -94,6 +94,9 @@ class Work(Structure):
         ("batches", c_void_p),
         ("losses", c_void_p),
         ("shares", c_void_p),
+        ("pieces", c_int64),
+        ("sizes", c_void_p),
+        ("told", c_void_p),
         ("slots", c_int64),
         ("takes", c_void_p),
     ]
@@ -190,8 +193,8 @@ class Passes:
 
         def parts() -> Iterator[tuple[dict[str, Tensor], int]]:
             for some in _pieces(batches):
-                found = zip(some, *self._evaluate(some, weights, correct), strict=True)
-                yield from (({"loss": loss, "accuracy": share}, batch.size) for batch, loss, share in found)
+                losses, shares = self._evaluate(some, weights, correct)
+                yield from _parts(some, losses, shares)
 
         return averaged(parts())
 
@@ -217,7 +220,7 @@ class Passes:
         require(self.library.evaluate(ctypes.byref(work)))
         return losses, shares
 
-    def described(self, batch: Batch | Bits, alive: list[Tensor]) -> np.ndarray:
+    def described(self, batch: Batch | Bits, alive: list[Any]) -> np.ndarray:
         """Return what the code is told of batches, (count,), whose tensors are kept `alive`."""
         bits = batch if isinstance(batch, Bits) else batch.bits
         told = np.zeros(1 if bits is None else bits.count, _BATCH)
@@ -243,6 +246,18 @@ class Passes:
         columns = targets.shape[2] if targets.dim() > 2 else 0
         told[0] = (inputs.data_ptr(), targets.data_ptr(), 0, targets.shape[1], *strides, 0, 0, columns, 0.0)
         return told
+
+
+def means_of(batches: Sequence[Batch], losses: Tensor, shares: Tensor) -> dict[str, Tensor]:
+    """Return the means over batches of what the code says of each, (batches, S): `loss` and `accuracy`, (S,)."""
+    return averaged(_parts(batches, losses, shares))
+
+
+def _parts(
+    batches: Sequence[Batch], losses: Tensor, shares: Tensor
+) -> Iterator[tuple[dict[str, Tensor], int]]:
+    for batch, loss, share in zip(batches, losses, shares, strict=True):
+        yield {"loss": loss, "accuracy": share}, batch.size
 
 
 def _pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,16 @@ class Averaging:
         self._stack.forward(batch.inputs, weights, training=True, noise=noise, buffers=ahead)
         return ahead
 
-    def row(self, step: int, own: Tensors) -> dict[str, Tensor]:
+    def row(self, step: int, names: Iterable[str]) -> dict[str, Tensor]:
         """Return the values of an evaluation of the average, each (S,), float64; NaN before it has begun.
 
-        `own` are those of the runs themselves.
+        `names` are those of an evaluation of the runs themselves.
         """
         found = self.of(step)
         if found is None:
-            return {f"{AVERAGED}{name}": torch.full_like(value, torch.nan) for name, value in own.items()}
+            like = next(iter(self._stack.trained.values()))
+            missing = like.new_full((len(like),), torch.nan, dtype=torch.float64)
+            return {f"{AVERAGED}{name}": missing for name in names}
         weights, buffers = found
         row: dict[str, Tensor] = {}
         for split in ("train", "test"):

@@ -7,9 +7,10 @@ where a configuration asks for anything else, updates are made as without.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ctypes import c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.streams import NAMES, Streams
-from dynalab.networks.compiled import Param, Passes, require, shape
+from dynalab.networks.compiled import LOSSES, Param, Passes, Work, means_of, require, shape
 from dynalab.networks.compiled import unknown as unknown_passes
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import radius
@@ -76,6 +77,47 @@ def _inner(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer.inner if type(optimizer) is Lookahead else optimizer
 
 
+class Coming:
+    """What an evaluation says of examples, which are the next update's: found in its pass, or before if asked for.
+
+    Args:
+        pieces: The examples, in the batches in which they are evaluated.
+        evaluate: Evaluates them with the weights of now, `loss` and `accuracy` (S,), under whatever names.
+        names: The names of these two.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Batch], evaluate: Callable[[], dict[str, Tensor]], names: Sequence[str]
+    ) -> None:
+        self._pieces, self._evaluate, self._names = pieces, evaluate, names
+        self._told: tuple[Tensor, Tensor] | None = None
+        self._found: dict[str, Tensor] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has asked yet."""
+        return self._found is None
+
+    def result(self) -> dict[str, Tensor]:
+        """Return the two, (S,) each, float64."""
+        if self._found is None:
+            if self._told is None:
+                self._found = self._evaluate()
+            else:
+                means = means_of(self._pieces, *self._told)
+                self._found = dict(zip(self._names, means.values(), strict=True))
+        return self._found
+
+    def tell(self, work: Work, alive: list[Any]) -> None:
+        """Have updates say it, in which weights change."""
+        sizes = np.array([batch.size for batch in self._pieces])
+        losses = torch.full((len(sizes), work.runs), torch.nan)
+        self._told = losses, torch.full_like(losses, torch.nan, dtype=torch.float64)
+        work.pieces, work.sizes = len(sizes), sizes.ctypes.data
+        work.told, work.shares = (x.data_ptr() for x in self._told)
+        alive.append(sizes)
+
+
 class Compiled(Passes):
     """Makes updates of S runs.
 
@@ -111,11 +153,13 @@ class Compiled(Passes):
         wanted: Collection[str],
         masks: Mapping[str, Tensor],
         takings: Sequence[Taking] = (),
+        coming: Coming | None = None,
     ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Make an update with each batch, or `train.accumulate` of them, at its factor of the rate.
 
         Runs that are `lost`, (S,), stay as they are.
         `masks` are 0 where weights are held (`Masks.of`); `takings` say what takes in the weights in their course.
+        `coming` is told of the first batch.
 
         Returns:
             The losses (steps, S), and, where they are `wanted`, the `gradients` of the last update and the weights
@@ -128,7 +172,7 @@ class Compiled(Passes):
             if what in wanted
         }
         held: list[Lines] = []
-        alive: list[Tensor] = []
+        alive: list[Any] = []
         for (name, param), own in zip(self.trained.items(), self._params, strict=True):
             group = next(g for g in self._optimizer.param_groups if any(param is p for p in g["params"]))
             lines = lines_of(self._optimizer, group, param)
@@ -155,6 +199,9 @@ class Compiled(Passes):
         told = np.concatenate([self.described(batch, alive) for batch in batches])
         told["rate"] = np.repeat(factors, work.parts) * self._rate
         work.batches = told.ctypes.data
+        work.pieces = 0
+        if coming is not None:
+            coming.tell(work, alive)
         takes = self._take(takings)
         work.takes = takes.ctypes.data if len(takings) else None
         require(self.library.update(ctypes.byref(work)))
@@ -168,6 +215,19 @@ class Compiled(Passes):
             written += [self._lookahead.slow[param] for param in self.trained.values()]
         torch.autograd.graph.increment_version(written)
         return losses, kept
+
+    def covers(self, batch: Batch, pieces: Sequence[Batch]) -> bool:
+        """Return whether pieces are a batch's examples, in its order and memory, and an update can tell of them."""
+        alive: list[Any] = []
+        first = 0
+        for piece in pieces:
+            own, part = (
+                self.described(some, alive) for some in (piece, batch.part(first, first + piece.size))
+            )
+            if (own != part).any():
+                return False
+            first += piece.size
+        return first == batch.size and self.work.loss <= LOSSES.index("cross_entropy")
 
     def _take(self, takings: Sequence[Taking]) -> np.ndarray:
         """Say what may take in the weights, and return what does so after each update, (steps,)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -31,17 +31,17 @@ class Promised:
 
     Attributes:
         name: Its column.
-        parts: The row, a few runs each.
+        parts: Each returns the row of a few runs, once it is there.
         blank: What stands in its place among values on the device, (S,), float64.
     """
 
     name: str
-    parts: tuple[Future[dict[str, Tensor]], ...]
+    parts: tuple[Callable[[], dict[str, Tensor]], ...]
     blank: Tensor
 
     def result(self) -> Tensor:
         """Wait for it, and return it on the host; raises what went wrong there."""
-        return torch.cat([part.result()[self.name] for part in self.parts])
+        return torch.cat([part()[self.name] for part in self.parts])
 
 
 class Host:
@@ -88,7 +88,7 @@ class Host:
         apart = -(-runs // self.threads)
         for first in range(0, runs, apart):
             self._room.acquire()
-            parts.append(self._pool.submit(made, first, first + apart))
+            parts.append(self._pool.submit(made, first, first + apart).result)
         blank = some.new_full((runs,), torch.nan, dtype=torch.float64)
         return {name: Promised(name, tuple(parts), blank) for name in names}
 

@@ -208,7 +208,10 @@ class Measuring:
         return min(grid.after(step, end) for grid in (self.eval_grid, *(item.grid for item in self.items)))
 
     def rows(self) -> Rows:
-        """Return the rows of the current step: cadence -> metric -> (S,); on a card some are `Promised`."""
+        """Return the rows of the current step: cadence -> metric -> (S,).
+
+        Some are `Promised`: what a card is at, and what the next update finds on its way.
+        """
         step = self._updates.step
         measured = [item for item in self.items if step in item.grid]
         rows: Rows = {}
@@ -218,9 +221,9 @@ class Measuring:
         correct: list[Tensor] | None = [] if "correct" in needs else None
         if step in self.eval_grid:
             losses = self._losses.row(step)
-            train = self._shared_pass() if self._updates.gradients.shares_pass else self.evaluate("train")
+            train = self._train()
             test = self._evaluation.of("test", self._updates.evaluated(), correct)
-            own = {**train, **test}
+            own: dict[str, Tensor | Promised] = {**train, **test}
             average = self._averaging.row(step, own) if self._averaging is not None else {}
             embedded = self._embedding.row() if self._embedding is not None else {}
             rows[self.eval_grid.name] = {**own, **average, **losses, **embedded}
@@ -240,6 +243,13 @@ class Measuring:
         return {*_OF_SERIES, *self._evaluated, *OF_UPDATES}.union(
             *declared, *(other.columns for other in others)
         )
+
+    def _train(self) -> Mapping[str, Tensor | Promised]:
+        """Return what there is of the training examples, by the pass of the next update where that has them all."""
+        if self._updates.gradients.shares_pass:
+            return self._shared_pass()
+        names = ("train_loss", "train_accuracy")
+        return self._updates.coming(lambda: self.evaluate("train"), names) or self.evaluate("train")
 
     def _shared_pass(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""

@@ -27,9 +27,9 @@ from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.base import BitData, TaskData, bits_of
 from dynalab.tasks.loss import Loss
 from dynalab.training.averaging import Averaging
-from dynalab.training.compiled import Compiled, unknown
+from dynalab.training.compiled import Coming, Compiled, unknown
 from dynalab.training.gradients import Gradients
-from dynalab.training.host import Late
+from dynalab.training.host import Late, Promised
 from dynalab.training.losses import Losses
 from dynalab.training.masks import Masks
 from dynalab.training.sphere import sphere_of
@@ -104,6 +104,9 @@ class Updates:
         self.masks = Masks(trained, self.optimizer)
         self._compiled: Compiled | None = None
         self._bits: BitData | None = None
+        # Of a full batch the examples that are evaluated, where an update tells of them.
+        self._pieces: Sequence[Batch] = ()
+        self._coming: Coming | None = None
         self._averaging: Averaging | None = None
         self.code: str | None = None
         self.uncompiled: str | None = None
@@ -137,9 +140,12 @@ class Updates:
         if self._bits is not None:
             self._bits.random_bytes = found.random_bytes
         # The pass of an update is no longer one that others can look at.
-        self.gradients.shares_pass = False
+        shares, self.gradients.shares_pass = self.gradients.shares_pass, False
         if measures(self._loss):
             evaluation.compiled = found.means
+            pieces = self._data.eval_batches("train")
+            if shares and self._bits is None and found.covers(self._data.train_batch(0), pieces):
+                self._pieces = pieces
 
     def unknown(self, config: EnsembleConfig, averaging: Averaging | None) -> str | None:
         """Return in words what compiled code does not know; None where it can make the updates."""
@@ -149,6 +155,21 @@ class Updates:
     def is_compiled(self) -> bool:
         """Whether the next updates are made in compiled code."""
         return self._compiled is not None
+
+    def coming(
+        self, evaluate: Callable[[], dict[str, Tensor]], names: Sequence[str]
+    ) -> dict[str, Promised] | None:
+        """Have the next update find loss and accuracy of the training examples; None where it does not.
+
+        Args:
+            evaluate: Finds them by itself, `names` -> (S,): for who asks before.
+            names: Their names.
+        """
+        if not self._pieces:
+            return None
+        self._coming = coming = Coming(self._pieces, evaluate, names)
+        blank = torch.full((self.stack.width,), torch.nan, dtype=torch.float64)
+        return {name: Promised(name, (coming.result,), blank) for name in names}
 
     def make_block(self, count: int, wanted: Collection[str]) -> None:
         """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`.
@@ -165,8 +186,11 @@ class Updates:
             batches = [self._data.train_batch(number) for number in numbers]
         factors = [self._factor(step) for step in steps]
         takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
+        coming, self._coming = self._coming, None
+        if coming is not None and not coming.is_open:
+            coming = None
         losses, kept = self._compiled.make(
-            batches, factors, self.gradients.lost, wanted, self.masks.of, takings
+            batches, factors, self.gradients.lost, wanted, self.masks.of, takings, coming
         )
         self.last = Update(
             {**self.evaluated(), **kept["previous"]} if "previous" in kept else None,
@@ -266,7 +290,7 @@ class Updates:
         masks: Mapping[str, Tensor],
     ) -> None:
         """Go back to a step: its weights, what `tensors` returned, and its masks; the losses are back already."""
-        self.step = step
+        self.step, self._coming = step, None
         self.gradients.forget()
         self.stack.load(weights)
         self._follow_buffers()
