@@ -45,6 +45,7 @@ from dynalab.analysis.hmm.features import (
 from dynalab.analysis.hmm.findings import Agreement, Candidate, Collinearity
 from dynalab.analysis.hmm.frames import LEAST_UNIT, stack, thin
 from dynalab.analysis.hmm.model import Model, from_plain, to_plain
+from dynalab.analysis.hmm.residuals import Residuals, residuals
 from dynalab.config.keys import Stored
 from dynalab.core.records import plain
 from dynalab.core.stats import clopper_pearson
@@ -1146,3 +1147,71 @@ def test_a_union_under_a_common_noise_is_worth_its_penalised_likelihood():
     tied = merging.in_common(grams, counts, replace(prior, covariance="tied", common=0.0), 1)
     _, scatter, totals = emissions.penalised(grams, counts, prior, 1)
     np.testing.assert_allclose(tied, scatter.sum(axis=0) / totals.sum())
+
+
+# Rows that depend on each other
+
+
+def levels_of(phi, seed, n=8, rows=60, size=2):
+    """Runs of two levels, the second from the middle on; what scatters about them keeps a share phi from row to row."""
+    rng, runs = np.random.default_rng(seed), []
+    for _ in range(n):
+        x = rng.normal(size=(rows, size))
+        for t in range(1, rows):
+            x[t] = phi * x[t - 1] + np.sqrt(1 - phi**2) * x[t]
+        runs.append(x + 6.0 * (np.arange(rows) >= rows // 2)[:, None])
+    steps = np.arange(rows) * 10
+    return Trajectories("e", ("a", "b"), tuple(Trajectory(f"e/{i}", steps, x) for i, x in enumerate(runs)))
+
+
+@pytest.mark.parametrize("emission", ["level", "ar"])
+def test_residuals_of_neighbouring_rows_one_by_one(emission):
+    runs = [walk(i, 9 + i, 2) for i in range(3)]
+    paths = [np.random.default_rng(i).integers(2, size=len(x)) for i, x in enumerate(runs)]
+    config = Config(emission=emission)
+    frames = stack(runs, emission)
+    fit = em.begin(frames, emissions.make_prior(frames, config), np.concatenate(paths), 2)
+    model = Model(("a", "b"), (), Scaler(np.zeros(2), np.ones(2)), emission, frames.unit, fit)
+    law = to_plain(model)
+    after, before = [], []
+    for x, path in zip(runs, paths, strict=True):
+        left: list[np.ndarray | None] = []
+        for t, k in enumerate(path):
+            if emission == "ar" and t == 0:
+                left.append(None)
+                continue
+            mean = law["means"][k] if emission == "level" else np.array(law["A"][k]) @ x[t - 1] + law["b"][k]
+            left.append(np.linalg.solve(np.linalg.cholesky(law["covariances"][k]), x[t] - mean))
+        for t in range(1, len(x)):
+            if path[t] == path[t - 1] and left[t - 1] is not None:
+                after.append(left[t])
+                before.append(left[t - 1])
+    found = residuals(model, frames, paths)
+    assert found.pairs == len(after) > 5
+    sizes = np.linalg.norm(after) * np.linalg.norm(before)
+    assert found.correlation == pytest.approx(np.vdot(after, before) / sizes)
+
+
+def test_rows_that_depend_on_each_other_are_said_to_cut_phases_into_states():
+    """Of independent rows nothing is said, nor by states of dynamics; of one state there is nothing to cut."""
+    keys = {"restarts": 1, "workers": 1, "stability": False, "baselines": False, "folds": 2}
+
+    def said(phi, **more):
+        found = outcome.infer(levels_of(phi, 0), Config(metrics=["a", "b"], **keys, **more))
+        return found, [
+            line for line in found.warnings if line.startswith("the number of states may be too large")
+        ]
+
+    found, lines = said(0.6, emission="level", n_states=2)
+    assert found.residual_correlation == pytest.approx(0.6, abs=0.1)
+    assert "(correlation 0.5" in lines[0] or "(correlation 0.6" in lines[0]
+    assert lines[0].endswith("emission=ar has states of dynamics, which may describe it")
+    found, lines = said(0.0, emission="level", n_states=2)
+    assert abs(found.residual_correlation) < 0.1 and not lines
+    assert not said(0.6, emission="ar", n_states=2)[1] and not said(0.6, emission="level", n_states=1)[1]
+    assert said(0.6, preset="paper", n_states=2)[1][0].endswith(
+        "preset=robust has states of dynamics, which may describe it"
+    )
+    # A tenth beyond two standard errors: few rows say nothing.
+    assert not Residuals(0.5, 24).depend and Residuals(0.5, 26).depend
+    assert not Residuals(0.11, 10_000).depend and not Residuals(None, 0).depend

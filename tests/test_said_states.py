@@ -183,6 +183,26 @@ def test_few_rows_for_many_features_tell_nothing_apart(runs: int, rows: int, siz
     )
 
 
+def test_states_that_last_a_row_are_jumps() -> None:
+    """By the median of the stays; of short runs a row or two is what there is."""
+
+    def said(*paths: list[int]) -> list[str]:
+        courses = [
+            {"run": f"e/{i}", "steps": list(range(len(path))), "states": path} for i, path in enumerate(paths)
+        ]
+        found = states_of(states=courses, metrics=["m0"], n_states=3)
+        return [block.text for block in show(found, ()) if "rather than" in getattr(block, "text", "")]
+
+    jump, phase = [0] * 30 + [1] + [2] * 30, [0] * 30 + [1] * 9 + [2] * 30
+    assert said(jump, jump, phase) == [
+        "State **1** is left within 2 rows in half of the stays or more: a jump between other states rather than a "
+        "phase of training."
+    ]
+    assert said(jump, phase, phase) == said([0, 0, 0, 1, 2, 2, 2]) == []
+    both = [0, 1] * 40 + [2] * 40
+    assert said(both)[0].startswith("States **0 and 1** are left within 2 rows")
+
+
 def test_runs_that_never_converge_are_followed_to_their_end(page: Writer, outputs: Path) -> None:
     ensemble = make_ensemble(outputs, n_runs=4)
     same = make_hmm(outputs, ensemble, [np.repeat([0, 1, 2], 7)] * 4)

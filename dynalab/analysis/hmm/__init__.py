@@ -31,7 +31,7 @@ __all__ = [
     "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 14
+VERSION = 15
 FIGURES = ("map", "states", "selection", "detours", "profile-*")
 CONTRAST_VERSION = 5  # it rises when a number of `contrast` changes
 

@@ -294,6 +294,7 @@ class Findings:
         emissions: What each says of unseen runs, where the choice was left to that.
         ridge: The pull toward the random walk that was chosen; `common`: that of covariances toward a common one.
         log_likelihood: Of all runs, nats.
+        residual_correlation: Of what a state leaves of a row and of the row before, in one stay; None without any.
         model: The model, as `model.from_plain` reads it.
         stability: Agreement with other fits; `baselines`: what simpler models give.
         odd: What a model without a run says of it; None where no run, or not every one, was held out.
@@ -326,6 +327,7 @@ class Findings:
     ridge: float | UnsetType | None = UNSET
     common: float | UnsetType | None = UNSET
     log_likelihood: float | UnsetType = UNSET
+    residual_correlation: float | UnsetType | None = UNSET
     model: Mapping[str, Any] | UnsetType | None = UNSET
     stability: Sequence[Agreement] | None = None
     baselines: Sequence[Baseline] | None = None

@@ -19,6 +19,7 @@ from dynalab.analysis.hmm.features import collinearity
 from dynalab.analysis.hmm.findings import Collinearity, Course, Findings, Profile, Transitions
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import to_plain
+from dynalab.analysis.hmm.residuals import Residuals, residuals
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core import convergence as watch
 from dynalab.core.convergence import Passage
@@ -56,6 +57,7 @@ def _infer(trajectories: Trajectories, config: Config) -> Findings:
     nearness = collinearity(np.concatenate(z))
     frames = model.frames(features.values)
     counts, chances = states.transition_counts(paths, n_states), model.parameters.transitions
+    left = residuals(model, frames, paths)
     changes, edge_table = edges.describe(
         model,
         frames,
@@ -88,6 +90,7 @@ def _infer(trajectories: Trajectories, config: Config) -> Findings:
         ridge=chosen.ridge if model.emission == "ar" else None,
         common=chosen.common,
         log_likelihood=float(score(model.parameters, frames).sum()),
+        residual_correlation=left.correlation,
         model=to_plain(model),
         stability=stability,
         baselines=beside and beside[0],
@@ -99,6 +102,7 @@ def _infer(trajectories: Trajectories, config: Config) -> Findings:
         warnings=(
             *(*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes, *untested),
             *(*_collinear(nearness, len(features.names)), *_unvisited(paths, n_states)),
+            *_dependent(left, n_states, model.emission, published),
         ),
         states_table=states.table(features.runs, features.steps, paths),
         selection_table=selected.astype(dict.fromkeys(selected.columns[1:-1], float)),
@@ -150,6 +154,20 @@ def consequences(
 def _unvisited(paths: list[np.ndarray], n_states: int) -> list[str]:
     lost = [str(k) for k in range(n_states) if not any((path == k).any() for path in paths)]
     return [f"no run visits {'state' if len(lost) == 1 else 'states'} {', '.join(lost)}"] if lost else []
+
+
+def _dependent(left: Residuals, n_states: int, emission: str, published: bool) -> list[str]:
+    """Warn where states may be pieces of one phase, since rows go on from those before as no state describes."""
+    if n_states == 1 or not left.depend:
+        return []
+    law, advice = "a linear law", "set eval.every higher, so that rows depend less on each other"
+    if emission == "level":
+        key = "preset=robust" if published else "emission=ar"
+        law, advice = "a level", f"{key} has states of dynamics, which may describe it"
+    return [
+        f"the number of states may be too large, and several of them one phase: within a state, what {law} leaves of "
+        f"a row goes with what it leaves of the row before (correlation {left.correlation:.2f}); {advice}"
+    ]
 
 
 def _collinear(nearness: Collinearity, size: int) -> list[str]:

@@ -57,6 +57,7 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield Say(
             f"There may be more states than were found: too few rows to tell them apart {few}.", note=True
         )
+    yield from tables.jumps(findings)
     if findings.paths:
         yield tables.paths(findings, total)
         yield from _partings(findings, total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -22,6 +23,8 @@ FAST = 0.1
 # A level is named from here on, in standard deviations.
 FAR = 0.5
 NAMED = 2
+# Most rows of a stay, by the median of a state, that is no phase; and the share of an even part of a run, at most.
+SHORT_STAY, SHORT_SHARE = 2, 0.1
 
 
 def entries(findings: Findings) -> list[list[float]]:
@@ -128,6 +131,28 @@ def _spell(steps: Sequence[float]) -> list[Cell | None]:
         return [None, None]
     low, middle, high = (whole(step) for step in found)
     return [Cell(middle), Cell(f"{number(low)} to {number(high)}", tone="whole")]
+
+
+def jumps(findings: Findings) -> Iterator[Say]:
+    """Yield which states are left within a row or two, where runs are long enough for states to last.
+
+    States of dynamics need such a one where levels jump and what scatters about them depends on the row before.
+    """
+    n_states, rows = findings.n_states, [len(run.states) for run in findings.states]
+    stays: list[list[int]] = [[] for _ in range(n_states)]
+    for run in findings.states:
+        for state, rest in groupby(run.states):
+            stays[state].append(len(list(rest)))
+    most = min(SHORT_STAY, SHORT_SHARE * float(np.mean(rows)) / n_states)
+    short = [str(state) for state, some in enumerate(stays) if some and float(np.median(some)) <= most]
+    if short and n_states > 1:
+        one = len(short) == 1
+        yield Say(
+            f"{'State' if one else 'States'} **{listed(short)}** {'is' if one else 'are'} left within "
+            f"{count(int(most), 'row')} in half of the stays or more: {'a jump' if one else 'jumps'} between other "
+            f"states rather than {'a phase' if one else 'phases'} of training.",
+            note=True,
+        )
 
 
 def paths(findings: Findings, total: int) -> Table:
