@@ -614,6 +614,7 @@ def test_by_default_it_is_where_there_is_a_compiler(tmp_path, monkeypatch):
     train([*RUNS, "seed=1", "model.norm=batch"], outputs=tmp_path / "unknown")
     assert plan("unknown")["compile"] is False and "compiled" not in plan("unknown")
     with monkeypatch.context() as patched:
+        patched.delenv("CXX", raising=False)
         patched.setattr(compiling, "COMPILERS", ("no-such-compiler",))
         train([*RUNS, "seed=1"], outputs=tmp_path / "plain")
         with pytest.raises(ConfigError, match="begun in code of another compiler"):
@@ -709,6 +710,7 @@ def test_what_went_on_without_its_code_stays_without(tmp_path, monkeypatch):
     train([*RUNS, "seed=1"], outputs=tmp_path)
     further = read_command([*RUNS, "seed=1", "train.steps=30"], outputs=tmp_path)
     with monkeypatch.context() as patched:
+        patched.delenv("CXX", raising=False)
         patched.setattr(compiling, "COMPILERS", ("no-such-compiler",))
         # Rows as well are found by other code.
         assert launch(further, Options(anyway=True)).exit_code == 0
