@@ -94,6 +94,18 @@ def test_metrics_with_other_rows_are_named_where_they_are_left_out(outputs: Path
     }
     assert command(["runs", "query", "SELECT max(sharpness) FROM metrics"]) == 2
     assert "sharpness has other rows than `metrics`" in capsys.readouterr().err
+    # Of a grid of its own, beside the losses of the same step; rows of one are null in the columns of the other.
+    sql = "SELECT seed, step, sharpness, train_loss FROM series ORDER BY 1, 2"
+    assert command(["runs", "query", sql, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row[:2] for row in rows] == [[seed, step] for seed in (0, 1) for step in range(0, 101, 5)]
+    values = [value for run in ensemble.array("sharpness").tolist() for value in run]
+    assert [row[2] for row in rows if row[1] % 50 == 0] == values
+    assert {row[2] for row in rows if row[1] % 50} == {None}
+    assert [row[3] for row in rows] == ensemble.frame()["train_loss"].tolist()
+    sql = "SELECT (SELECT count(*) FROM metrics), count(*), count(sharpness) FROM series"
+    assert command(["runs", "query", sql, f"{ensemble.id}/s0001", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == [[21, 21, 3]]
     # A finer grid has the rows of the evaluation grid.
     make_ensemble(outputs, n_runs=2)
     assert dynalab.load().off_grid() == {}

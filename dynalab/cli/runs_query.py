@@ -20,15 +20,17 @@ def query_runs(
 ) -> int:
     """Answer a SELECT over runs and what they recorded.
 
-    Over everything that is stored, or over some runs. Two tables: `runs` with a row a run (run, ensemble, task, seed,
-    status, steps, the keys in which ensembles differ, generalised_step, "final.test_loss", tags, ...) and `metrics`
-    with a row a run and step of the evaluation grid. It reads these two and nothing else, and changes nothing. Needs
+    Over everything that is stored, or over some runs. Three tables: `runs` with a row a run (run, ensemble, task, seed,
+    status, steps, the keys in which ensembles differ, generalised_step, "final.test_loss", tags, ...), `metrics` with a
+    row a run and step of the evaluation grid, and `series` with a row a run and step at which anything was recorded,
+    as sharpness by probe.curvature: what was not is null. It reads these and nothing else, and changes nothing. Needs
     DuckDB: pip install 'dynalab[query]'.
 
     \b
     dynalab runs query 'DESCRIBE runs'
     dynalab runs query 'SELECT ensemble, count(*), median(generalised_step) FROM runs GROUP BY 1'
     dynalab runs query 'SELECT run, min(step) FROM metrics WHERE test_accuracy > 0.9 GROUP BY run'
+    dynalab runs query 'SELECT run, step, sharpness FROM series WHERE sharpness IS NOT NULL'
     """
     from dynalab.store.query import query, tables_of
     from dynalab.store.reader import Ensemble
