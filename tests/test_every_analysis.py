@@ -15,6 +15,7 @@ from dynalab.analysis.command import findings_of, needs_of
 from dynalab.config.registry import find
 from dynalab.core.blocks import BlockRows
 from dynalab.core.convergence import ConvergenceKeys
+from dynalab.core.progress import telling
 from dynalab.core.records import plain, restore, tables
 from dynalab.errors import DynalabError, NothingMatched
 from dynalab.show import terminal
@@ -22,13 +23,17 @@ from dynalab.show.blocks import Figure, Say, Table
 from dynalab.show.plots import draw
 
 KINDS = sorted(EXAMPLES)
+# What each tells of how far it is; and those that look at a series of each run once, in milliseconds.
+TOLD: dict[str, list[tuple]] = {}
+AT_ONCE = {"eos", "periods", "slingshot", "spectrum", "variance"}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request):
     part, example = find("analysis", request.param), EXAMPLES[request.param]()
     config = part.module.Config(**example.keys)
-    return part, example, config, findings_of(example.groups, part, config)
+    with telling(lambda *what: TOLD.setdefault(part.name, []).append(what)):
+        return part, example, config, findings_of(example.groups, part, config)
 
 
 def stored(findings):
@@ -64,6 +69,14 @@ def test_no_words_of_a_figure_overlap(kind):
     part, example, _, findings = kind
     for block in (one for one in part.module.show(findings, example.groups) if isinstance(one, Figure)):
         assert collisions(draw(block, size=(3.25, None))) == [], block.name
+
+
+def test_an_analysis_tells_how_far_it_is(kind):
+    part, *_ = kind
+    told = TOLD.get(part.name, [])
+    assert bool(told) != (part.name in AT_ONCE)
+    # The last piece of the last part is told.
+    assert not told or told[-1][1] == told[-1][2] > 0
 
 
 def test_findings_come_back_from_json(kind):

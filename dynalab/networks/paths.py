@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynalab.core.progress import counted
 from dynalab.networks.statistics import statistics_of
 
 if TYPE_CHECKING:
@@ -78,9 +79,13 @@ def along(
     shares: Sequence[float],
     examples: Examples,
     training: Examples | None = None,
+    what: str = "path",
 ) -> dict[str, np.ndarray]:
-    """Return what is measured at shares of the way, name -> (S, n), float64; arguments as of `measured`."""
-    points = [measured(stack, path(share), examples, training) for share in shares]
+    """Return what is measured at shares of the way, name -> (S, n), float64; arguments as of `measured`.
+
+    `what` it is the way of is told with every point.
+    """
+    points = [measured(stack, path(share), examples, training) for share in counted(shares, "points", what)]
     return {name: torch.stack([point[name] for point in points], dim=1).cpu().numpy() for name in points[0]}
 
 

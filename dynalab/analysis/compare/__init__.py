@@ -40,6 +40,7 @@ from dynalab.analysis.compare.summary import show
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import NothingMatched
 from dynalab.core.means import Bounds, mean_interval
+from dynalab.core.progress import counted
 from dynalab.core.stats import holm
 from dynalab.core.survival import LEVEL
 from dynalab.core.words import count, listed
@@ -171,7 +172,8 @@ def _pairs(
     """Compare the settings by one landmark or metric."""
     untested = [_untested(sample, places) for places in compared]
     n_tested = untested.count("")
-    gaps = [_gap(sample.of[a], sample.of[b], n_tested, sample.sign) for a, b in compared]
+    pairs = counted(compared, "pairs", sample.name)
+    gaps = [_gap(sample.of[a], sample.of[b], n_tested, sample.sign) for a, b in pairs]
     # What could not be tested takes nothing from the level of the others.
     adjusted = iter(holm([gap.p for gap, why in zip(gaps, untested, strict=True) if not why]))
     found = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynalab.analysis.connectivity.measure import Networks, Path, distance
+from dynalab.core.progress import counted
 
 
 def curves(
@@ -36,7 +37,7 @@ def curves(
     leaves = {name: bend[name].clone().requires_grad_() for name in trained}
     optimizer = torch.optim.Adam(leaves.values(), lr=rate)
     rng = np.random.default_rng(0)
-    for _ in range(steps):
+    for _ in counted(range(steps), "updates", "curves"):
         share = float(rng.uniform())
         # As in an update, norms go by the statistics of the examples, which gradients go through.
         params, buffers = at(stack, bezier(start, {**bend, **leaves}, end)(share))
@@ -48,7 +49,7 @@ def curves(
             leaf.grad = gradient
         optimizer.step()
     path = bezier(start, {**bend, **{name: leaf.detach() for name, leaf in leaves.items()}}, end)
-    values = along(stack, path, shares, networks.examples, networks.training)
+    values = along(stack, path, shares, networks.examples, networks.training, "curves")
     apart = distance(stack, start, end)
     found = {}
     for slot, pair in enumerate(pairs):

@@ -11,6 +11,7 @@ import numpy as np
 from dynalab.analysis.base import Group
 from dynalab.analysis.connectivity.findings import Barrier
 from dynalab.core.errors import NothingMatched
+from dynalab.core.progress import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,9 +103,12 @@ class Networks:
 
         found: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray | None]]] = {}
         distances: dict[tuple[int, int], float] = {}
-        for pairs in self._passes():
+        passes = list(self._passes())
+        kind = "aligned lines" if aligned else "lines"
+        for number, pairs in enumerate(passes, 1):
             start, end = self.ends(pairs, aligned)
-            values = along(self.stack, line(start, end), shares, self.examples, self.training)
+            what = f"{kind}, pass {number} of {len(passes)}"
+            values = along(self.stack, line(start, end), shares, self.examples, self.training, what)
             apart = distance(self.stack, start, end)
             for slot, pair in enumerate(pairs):
                 error = 1 - values["accuracy"][slot] if "accuracy" in values else None
@@ -143,7 +147,7 @@ class Networks:
         first, second = ([pair[side] for pair in pairs] for side in (0, 1))
         start, end = self._rows(self.state, first), self._rows(others, second)
         if aligned:
-            rows = [self._match(pair) for pair in pairs]
+            rows = [self._match(pair) for pair in counted(pairs, "pairs", "matching")]
             end = {
                 name: torch.from_numpy(np.stack([row[name] for row in rows])).to(x) for name, x in end.items()
             }
@@ -185,7 +189,7 @@ class Networks:
         both = {**params, **buffers}
         found: list[Layers] = []
         network = self.group.runs[0].network(self.step).cpu()
-        for place in range(self.stack.width):
+        for place in counted(range(self.stack.width), "runs", "layers"):
             own = {name: x[place].detach().cpu() for name, x in both.items()}
             layers: dict[str, np.ndarray] = {}
             for name, given in layer_outputs(network, own, inputs):

@@ -32,6 +32,7 @@ from dynalab.analysis.examples.settings import answers_of, settings_of
 from dynalab.analysis.examples.shares import FEWEST, spread
 from dynalab.analysis.examples.summary import show
 from dynalab.core.errors import NothingMatched
+from dynalab.core.progress import counted
 from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
@@ -70,7 +71,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     found = followed(runs_of(groups))
     held = found.held
     before: dict[int, np.ndarray] = {}
-    rows = tuple(_row(found, held, int(step), before) for step in found.grid)
+    rows = tuple(_row(found, held, step, before) for step in counted(found.grid.tolist(), "rows"))
     runs, table = _over_rows(found)
     most = max(row.runs for row in rows)
     summary = next(row for row in reversed(rows) if row.runs == most)
@@ -154,7 +155,9 @@ def _over_rows(found: Followed) -> tuple[tuple[RunFindings, ...], dict[str, list
     """Return what is found of every run over its rows, and of every example over the runs, as columns."""
     sums = {name: np.zeros(found.size) for name in ("runs", "right", "right_at_end", "forgotten")}
     runs = []
-    for index, (run, places) in enumerate(zip(found.runs, found.places, strict=True)):
+    for index, (run, places) in enumerate(
+        zip(counted(found.runs, "runs", "over training"), found.places, strict=True)
+    ):
         right = found.right(index)
         # In uint8, which a bit needs no more than.
         forgotten = (right[:-1] & ~right[1:]).sum(0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dynalab.core.blocks import BlockRows
 from dynalab.core.errors import NothingMatched, StoreError
+from dynalab.core.progress import counted
 from dynalab.core.runs import Run
 from dynalab.core.words import count, which_runs
 
@@ -84,7 +85,7 @@ def followed(runs: Sequence[Run]) -> Followed:
     """
     kept, steps, bits, sets, without = [], [], [], [], []
     others: dict[str, int] = {}
-    for run in sorted(runs, key=lambda run: run.id):
+    for run in counted(sorted(runs, key=lambda run: run.id), "runs", "reading"):
         if not len(run.blocks.get(BITS, ())) or not len(run.blocks.get(SET, ())):
             without.append(run.id)
             continue
@@ -126,7 +127,7 @@ def _places(runs: Sequence[Run], sets: Sequence[tuple[int, int]]) -> tuple[list[
         return [np.arange(sets[0][1])] * len(runs), sets[0][1]
     numbered: dict[tuple[bytes, int], int] = {}
     by_set: dict[tuple[int, int], np.ndarray] = {}
-    for run, own in zip(runs, sets, strict=True):
+    for run, own in zip(counted(runs, "runs", "held-out examples"), sets, strict=True):
         if own not in by_set:
             names = _names(run, own[1])
             by_set[own] = np.array([numbered.setdefault(name, len(numbered)) for name in names])

@@ -12,6 +12,7 @@ from dynalab.analysis.examples.crossed import Answers, Difference, difference, e
 from dynalab.analysis.examples.disagreement import Disagreement, disagreement
 from dynalab.analysis.examples.findings import Bounds, Churn, Claim, Pair, Parts, Setting
 from dynalab.core.means import OPEN, mean_interval
+from dynalab.core.progress import counted
 from dynalab.core.stats import holm
 from dynalab.core.survival import LEVEL
 from dynalab.core.words import count
@@ -61,7 +62,7 @@ def _share(interval: Bounds) -> Bounds:
 
 def _pairs(compared: Sequence[tuple[str, str, Answers, Answers]]) -> tuple[Pair, ...]:
     n_pairs, made = len(compared), []
-    for a, b, one, other in compared:
+    for a, b, one, other in counted(compared, "pairs", "settings"):
         common = np.logical_and(one.held.any(0), other.held.any(0))
         one, other = one.on(common), other.on(common)
         found = difference(one, other, n_pairs)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dynalab.analysis.base import Group, Run
 from dynalab.analysis.landscape.slices import Axis, along, dot
+from dynalab.core.progress import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +126,7 @@ def path_axes(
 
     directions: list[dict[str, list[Tensor]]] = [{}, {}]
     spans, found, rows = [], [], []
-    for run, norm in zip(group.runs, norms, strict=True):
+    for run, norm in zip(counted(group.runs, "runs", "trajectories"), norms, strict=True):
         cut = run.until(step)
         paths = paths_of(cut, Shapes.of(cut), ROWS)
         steps = paths.steps[paths.chosen]
@@ -218,7 +219,7 @@ def extremes(
     hessian = Hessian(losses, params)
     layout, some = hessian.layout, next(iter(params.values()))
     lanczos = Lanczos(hessian.product, layout.random(0, some).expand(some.shape[0], -1).clone())
-    for _ in range(min(PRODUCTS, layout.size)):
+    for _ in counted(range(min(PRODUCTS, layout.size)), "products", "curvature"):
         lanczos.grow()
     values, parts = lanczos.decomposed()
     broken = lanczos.broken.cpu()

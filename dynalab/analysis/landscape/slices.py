@@ -74,7 +74,7 @@ def dot(one: State, other: State) -> np.ndarray:
 def line_losses(losses: Callable[[State], Tensor], centre: State, axis: Axis, n: int) -> np.ndarray:
     """Return the losses at n points of a line, shape (S, n); `losses` gives those of a state, (S,)."""
     start, way = axis.moved(centre)
-    found = [losses(_added(start, way, float(share))) for share in grid(n)]
+    found = [losses(_added(start, way, share)) for share in counted(grid(n).tolist(), "points", "line")]
     return np.stack([values.cpu().numpy() for values in found], axis=1)
 
 

@@ -35,6 +35,7 @@ from dynalab.analysis.progress.measures import (
 )
 from dynalab.core.convergence import convergence_step
 from dynalab.core.errors import NothingMatched
+from dynalab.core.progress import counted
 from dynalab.core.stats import Spread, clopper_pearson
 from dynalab.core.words import LINES, count, listed, number, spoken, step_phrase
 from dynalab.show.blocks import Block, Lines, Panel, Say, Table, run_cell
@@ -96,7 +97,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         NothingMatched: No run has a measure of its own loss, or key frequencies.
     """
     runs, last = runs_of(groups), config.frequencies == "last"
-    found = [by_last_keys(run) if last else (run, last_keys(run)) for run in runs]
+    found = [by_last_keys(run) if last else (run, last_keys(run)) for run in counted(runs, "runs")]
     runs = [run for run, _ in found]
     measure = RESTRICTED if last else _measure(groups)
     judged_by = MEASURES[measure]
