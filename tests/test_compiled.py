@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from dynalab.errors import ConfigError
 from dynalab.launch.train import Options
 from dynalab.launch.train import train as launch
 from dynalab.networks import compiler
+from dynalab.optim.ascent import joint_norm
 from dynalab.optim.updates import fuse
 from dynalab.tasks.parity_data import random_bytes
 from dynalab.training.compiled import Compiled, unknown
@@ -93,18 +95,29 @@ KNOWN = {
     "sam of bits": [*PARITY, *LOOKAHEAD, "optimizer.inner=sam", "optimizer.lr=0.1", "optimizer.rho=0.3"],
     "sam of pairs": [*GROKKING, "optimizer=sam", "optimizer.inner=adamw", "optimizer.rho=0.3"],
     "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
+    "stablemax": [*GROKKING, "task.loss=stablemax", "train.temperature=0.5"],
+    "float64": [*DIGITS, "train.loss_dtype=float64", "train.temperature=2", *MOMENTUM],
+    "stablemax, float64": [*GROKKING, "task.loss=stablemax", "train.loss_dtype=float64"],
+    "a norm that is held": [*GROKKING, "train.norm_clamp=0.7"],
+    "a norm of bits": [*PARITY, "optimizer.lr=0.3", "train.norm_clamp=1.3"],
+    "a norm that is held, lookahead": [*DIGITS, *LOOKAHEAD, "optimizer.inner=adamw", "train.norm_clamp=0.9"],
+    "orthogonal": [*DIGITS, "optimizer.orthogonal=true", "train.clip=0.2"],
+    "orthogonal, sam of pairs": [
+        *GROKKING,
+        "optimizer=sam",
+        "optimizer.inner=adamw",
+        "optimizer.rho=0.3",
+        "optimizer.orthogonal=true",
+    ],
 }
 # What it does not know, and how it says so.
 UNKNOWN = {
     "model=nanda": [*GROKKING, "model=nanda"],
     "model=mlp": [*DIGITS, "model.norm=batch"],
     "this model=mlp": [*DIGITS, "model.activation=gelu"],
-    "loss of task=grokking": [*GROKKING, "task.loss=stablemax"],
     "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
-    "train.loss_dtype=float64": [*DIGITS, "train.loss_dtype=float64"],
-    "train.norm_clamp=1.0": [*DIGITS, "train.norm_clamp=1"],
+    "train.loss_dtype=float64": [*DIGITS, "task.loss=mse", "train.loss_dtype=float64"],
     "optimizer.eps=0.0": ["task=regression", "model.hidden=[11]", "optimizer=adam", "optimizer.eps=0"],
-    "optimizer.orthogonal=true": [*DIGITS, "optimizer.orthogonal=true"],
 }
 
 
@@ -191,6 +204,7 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         "lookahead",
         "rmsprop, momentum",
         "sam of pairs",
+        "orthogonal",
     ],
 )
 def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):
@@ -323,6 +337,9 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
         "parts of bits",
         "half squares",
         "sam of bits",
+        "stablemax, float64",
+        "orthogonal",
+        "a norm that is held, lookahead",
     ],
 )
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
@@ -370,10 +387,11 @@ def test_the_last_update_of_a_block_can_be_looked_at(name, one_thread):
     "words",
     [
         ["task=grokking", "task.modulus=59", "model.width=9"],
-        [*GROKKING, "optimizer=sam", "train.temperature=2"],
+        [*GROKKING, "optimizer=sam", "train.temperature=2", "task.loss=stablemax"],
+        [*GROKKING, "train.loss_dtype=float64"],
         ["task=parity", "task.n=9", "task.samples=150", "train.batch_size=full", "model.hidden=[21]"],
     ],
-    ids=["two pieces", "sam", "a sample of a parity"],
+    ids=["two pieces", "sam", "float64", "a sample of a parity"],
 )
 def test_the_next_update_tells_what_an_evaluation_would(words, one_thread):
     made, names = loop([*words, "eval.every=5"]), EVALUATED[:2]
@@ -528,13 +546,55 @@ def test_a_fork_is_made_by_the_same_code(tmp_path):
         dynalab.fork(parent, 12, ["compute.compile=false"])
 
 
+@pytest.mark.parametrize("key", ["train.loss_dtype=float64", "train.norm_clamp=0.9", "task.loss=stablemax"])
+def test_forks_that_change_what_it_knows_are_compiled(key, tmp_path, one_thread):
+    """So that they differ from their parents by the change alone; and theirs, which changes nothing, in no bit."""
+    words = [*GROKKING, "train.steps=24", "launcher=inline", "snapshots.at=[13]"]
+    (parent,) = train([*words, "seed=0..1", "checkpoint.keep=[12]"], outputs=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        (fork,) = dynalab.fork(parent, 12, [key, "launcher=inline", "checkpoint.keep=[18]"])
+        (again,) = dynalab.fork(fork, 18, ["launcher=inline"])
+    before, after = (item.model(1, 13).state_dict() for item in (parent, fork))
+    assert not all(torch.equal(after[name], x) for name, x in before.items())
+    for item in (fork, again):
+        plans = [json.loads(path.read_text())["plan"] for path in Path(item.path).glob("shard-*/run.json")]
+        assert plans and all(plan["compile"] for plan in plans)
+    ours, theirs = (bits(Path(item.path)) for item in (again, fork))
+    for label, run in ours.items():
+        assert difference(run, theirs[label]) == []
+
+
+def test_a_norm_is_held_where_it_was(one_thread):
+    """Of all weights together, and of the slow ones by themselves; a run that was let go stays empty."""
+    made = loop(KNOWN["a norm that is held, lookahead"])
+    begin = joint_norm(x.detach() for x in made.params)
+    while made.step < 6:
+        made.advance(6)
+    for weights in (made.params, made.updates.evaluated().values()):
+        found = joint_norm(x.detach() for x in weights)
+        torch.testing.assert_close(found, 0.9 * begin, rtol=1e-6, atol=0)
+    with torch.no_grad():
+        for x in (*made.params, *made.updates.evaluated().values()):
+            x[1] = 0
+    made.updates._losses.diverged_step[1] = 6
+    made.updates.gradients.lost = made.updates._losses.diverged_step >= 0
+    made.advance(7)
+    assert not any(x[1].any() for x in made.params) and all(x[0].any() for x in made.params)
+
+
 def test_what_it_cannot_do_is_said_once(tmp_path):
     with pytest.warns(
-        UserWarning, match="compute.compile=true has no effect, for it does not know train.norm_clamp"
+        UserWarning, match="compute.compile=true has no effect, for it does not know train.loss_dtype=float64"
     ) as told:
-        train([*COMPILED, "train.norm_clamp=1"], outputs=tmp_path)
+        train([*COMPILED, "train.loss_dtype=float64"], outputs=tmp_path)
     assert len(told) == 1
-    train([*RUNS, "train.steps=5", "train.clip=1"], outputs=tmp_path)
+    (parent,) = train([*RUNS, "train.steps=5", "train.clip=1"], outputs=tmp_path)
+    with pytest.warns(
+        UserWarning,
+        match="by rounding, too: those were made in compiled code, and it does not know train.loss_dtype",
+    ):
+        dynalab.fork(parent, 4, ["train.loss_dtype=float64", "launcher=inline"])
     train([*PLAIN, "train.steps=5", "seed=1"], outputs=tmp_path / "plain")
     with pytest.warns(UserWarning, match="goes on as it began, without compute.compile=true"):
         train([*COMPILED, "seed=1"], outputs=tmp_path / "plain")
@@ -638,6 +698,8 @@ def test_losses_of_stored_weights_are_the_recorded_rows(tmp_path, one_thread):
         "tanh, temperature",
         "two tables, relu, batches",
         "pieces",
+        "float64",
+        "stablemax",
     ):
         words = [*KNOWN[name], "train.steps=4", "eval.every=2", "snapshots.every=2", "launcher=inline"]
         (made,) = train([*words, "seed=0..2", "compute.width=2"], outputs=tmp_path / name)

@@ -28,12 +28,14 @@ constexpr int V = 4, MR = 4, NR = 4, MOST = 8;
 typedef int64_t Size;
 typedef float Vec __attribute__((vector_size(V * sizeof(float)), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(V * sizeof(float)), aligned(4), may_alias));
+typedef double Doubles __attribute__((vector_size(V / 2 * sizeof(double))));
+typedef int64_t Longs __attribute__((vector_size(V / 2 * sizeof(double))));
 #define UNROLL _Pragma("GCC unroll 16")
 
 constexpr Size ROWS = 64, LAYERS = 16, GROUP = 3, SUMS = 1 << GROUP, WIDE = 8;
 enum First { DENSE, PAIRS };
 enum Activation { RELU, TANH, SQUARE, CUBE };
-enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY, HALF_SQUARES, MEAN_SQUARES }; // the last three of several outputs
+enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY, STABLEMAX, HALF_SQUARES, MEAN_SQUARES }; // from the fourth on of several outputs
 enum Optimizer { SGD, ADAM, ADAMW, RMSPROP };
 
 // One parameter of all runs; mirrored in compiled.py.
@@ -71,20 +73,23 @@ struct Work {
   double momentum, dampening, beta1, beta2, eps, temperature;
   double rho;   // how far SAM climbs before its gradient is taken; 0: it does not
   double clip;  // the largest norm of a gradient; 0: any
+  Size orthogonal; // whether gradients are taken across the weights
+  Size wide;       // whether losses are found in float64, of labels alone
   double alpha; // of Lookahead the size of a slow step, its updates between two, and those since the last
   Size period, since;
   Size parts; // batches of an update
   const uint8_t *lost;  // (S,): whether a run is no longer updated
+  const double *radii;  // (S,): the norm at which all of a run's weights are held together; null: at none
   Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
   Param *params;
   const Batch *batches; // (steps) of an evaluation, (steps, parts) of updates
-  float *losses;  // (steps, S)
+  double *losses; // (steps, S)
   double *shares; // of an evaluation, (steps, S): the share of a batch that is right
   // Consecutive pieces of the first update's batch, of which as much is said as an evaluation of them would: `shares`,
   // and here the losses, (pieces, S).
   Size pieces;
   const Size *sizes;
-  float *told;
+  double *told;
   Size slots;
   const Take *takes; // (steps,); null where nothing is averaged
 };
@@ -224,6 +229,27 @@ static inline Vec exponential(Vec x) {
   return y * (Vec)((n + 127) << 23);
 }
 
+// e^x of what is at most 0, by its series, to the last digits; 0 below the least that is not subnormal.
+static inline Doubles exponential(Doubles x) {
+  const Longs small = x < -708.0;
+  x = small ? Doubles{} : x;
+  const Doubles shifted = x * 1.44269504088896340736 + 6755399441055744.0; // rounds to the nearest integer
+  const Longs n = (Longs)shifted - 0x4338000000000000;
+  const Doubles k = shifted - 6755399441055744.0;
+  x = x - k * 0x1.62e42fee00000p-1 - k * 0x1.a39ef35793c76p-33; // ln 2 in two parts
+  Doubles y = Doubles{} + 1.0;
+  UNROLL for (int i = 13; i > 0; i--) y = y * x * (1.0 / i) + 1.0;
+  return small ? Doubles{} : y * (Doubles)((n + 1023) << 52);
+}
+
+// Of StableMax (Prieto et al. 2025, arXiv 2501.04697): what stands for e^x, and then its derivative as a share of it.
+template <class Type> static inline Type stabilised(Type x) {
+  const Type part = 1.0f / (1.0f + (x < 0.0f ? -x : x));
+  return x < 0.0f ? part : x + 1.0f;
+}
+template <class Type> static inline Type slope(Type s) { return s >= 1.0f ? 1.0f / s : s; }
+static inline double log_stabilised(double x) { return x < 0 ? -std::log1p(-x) : std::log1p(x); }
+
 static inline Vec rooted(Vec x) {
   for (int i = 0; i < V; i++) x[i] = std::sqrt(x[i]);
   return x;
@@ -247,13 +273,14 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
 }
 
 // Of outputs (rows, ld): returns the sum of losses, and in training turns them into the gradients of the mean over
-// `examples`. Says which are `right`, and of losses up to CROSS_ENTROPY what each is, where these are not null.
+// `examples`. Says which are `right`, and of losses up to STABLEMAX what each is, where these are not null.
 template <bool TRAINS>
 static double lowered(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
-                      Size first, const float *signs, Size examples, uint8_t *right, float *each) {
+                      Size first, const float *signs, Size examples, uint8_t *right, double *each) {
   const float share = (float)(1.0 / examples), heat = (float)(1.0 / w.temperature);
   double total = 0;
-  if (w.loss == CROSS_ENTROPY) {
+  if (w.loss == CROSS_ENTROPY || w.loss == STABLEMAX) {
+    const bool stable = w.loss == STABLEMAX;
     const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
     Ints places;
     for (int i = 0; i < V; i++) places[i] = i;
@@ -261,7 +288,7 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
     for (Size first_row = 0; first_row < rows; first_row += V, out += V * ld) {
       const int several = rows - first_row < V ? (int)(rows - first_row) : V;
       Vec square[V]{}, earlier[V]{};
-      float most[V], chosen[V], all[V];
+      float most[V], chosen[V], all[V], own[V]; // own: the logarithm of what stands for the label
       for (int r = 0; r < several; r++) {
         float *row = out + r * ld;
         if (heat != 1)
@@ -275,11 +302,12 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         float *row = out + r * ld;
         const Size label = within(labels[(first_row + r) * batch.target_row], classes);
         chosen[r] = row[label] - most[r];
+        own[r] = stable ? (float)log_stabilised(row[label]) : chosen[r];
         for (Size c = 0; right && c < label; c += V)
           earlier[r] += load(row + c) == most[r] && places < (int32_t)(label - c) ? Vec{} + 1.0f : Vec{};
         square[r] = Vec{};
         for (Size c = 0; c < ld; c += V) {
-          Vec e = exponential(load(row + c) - most[r]);
+          Vec e = stable ? stabilised(load(row + c)) : exponential(load(row + c) - most[r]);
           if (TRAINS) store(row + c, e);
           square[r] += e;
         }
@@ -291,23 +319,27 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
         for (int r = 0; r < several; r++) right[first_row + r] = chosen[r] == 0 && before[r] == 0;
       }
       for (int r = 0; r < several; r++) {
-        const float surprisal = std::log(all[r]) - chosen[r];
+        const float surprisal = std::log(all[r]) - own[r];
         total += surprisal;
         if (each) each[first_row + r] = surprisal;
         if (!TRAINS) continue;
         float *row = out + r * ld;
+        const Size label = labels[(first_row + r) * batch.target_row];
         // The label's is near 1: less 1 before it is scaled, for rounding before that moves all examples one way.
-        const float part = 1 / all[r];
-        for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * part);
+        const float part = 1 / all[r], less = row[label] * part - 1, by = stable ? slope(row[label]) : 1;
+        for (Size c = 0; c < ld; c += V) {
+          const Vec e = load(row + c);
+          store(row + c, stable ? e * part * slope(e) : e * part);
+        }
         for (Size c = classes; c < ld; c++) row[c] = 0;
-        row[labels[(first_row + r) * batch.target_row]] -= 1;
+        row[label] = less * by;
         for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * (share * heat));
       }
     }
     return total;
   }
   const float *targets = (const float *)batch.targets + run * batch.target_run + first * batch.target_row;
-  if (w.loss > CROSS_ENTROPY) { // of the error to numbers, or to 1 at the label and 0 elsewhere
+  if (w.loss >= HALF_SQUARES) { // of the error to numbers, or to 1 at the label and 0 elsewhere
     const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
     const float part = w.loss == HALF_SQUARES ? 1.0f : 2.0f / classes, scale = part * share * heat;
     if (batch.columns) within(batch.columns - 1, classes), within(classes - 1, batch.columns);
@@ -351,6 +383,48 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
     if (each) each[r] = loss;
     // What overflowed goes on as it would in a product with 0.
     if (TRAINS) out[0] = std::isfinite(out[0]) ? gradient * share * heat : NAN;
+  }
+  return total;
+}
+
+// As `lowered`, of losses of labels, in float64 from the outputs on; `row` is room for those of an example.
+template <bool TRAINS>
+static double lowered_wide(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
+                           Size first, Size examples, uint8_t *right, double *each, double *row) {
+  constexpr Size H = V / 2;
+  const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
+  const bool stable = w.loss == STABLEMAX;
+  const double heat = 1 / w.temperature, share = heat / examples;
+  double total = 0;
+  for (Size r = 0; r < rows; r++, out += ld) {
+    const Size label = within(labels[r * batch.target_row], classes);
+    double most = -INFINITY, sum = 0;
+    for (Size c = 0; c < classes; c++) {
+      row[c] = out[c] * heat;
+      most = row[c] > most ? row[c] : most;
+    }
+    if (right) {
+      bool largest_first = true;
+      for (Size c = 0; c < classes; c++)
+        largest_first = largest_first && (c < label ? out[c] < out[label] : out[c] <= out[label]);
+      right[r] = largest_first;
+    }
+    const double own = stable ? log_stabilised(row[label]) : row[label] - most;
+    Doubles sums{};
+    for (Size c = 0; c < ld; c += H) {
+      Doubles x = *(const Doubles *)(row + c);
+      x = stable ? stabilised(x) : exponential(x - most);
+      for (Size i = 0; c + H > classes && i < H; i++) x[i] = c + i < classes ? x[i] : 0;
+      sums += *(Doubles *)(row + c) = x;
+    }
+    for (Size i = 0; i < H; i++) sum += sums[i];
+    const double surprisal = std::log(sum) - own;
+    total += surprisal;
+    if (each) each[r] = surprisal;
+    if (!TRAINS) continue;
+    for (Size c = 0; c < classes; c++)
+      out[c] = (float)((row[c] / sum - (c == label)) * (stable ? slope(row[c]) : 1) * share);
+    for (Size c = classes; c < ld; c++) out[c] = 0;
   }
   return total;
 }
@@ -405,6 +479,15 @@ void copy_out(const Own &o, float *to, const float *from, float *lines) {
 static inline Vec between(Vec a, Vec x, float near, float far, bool nearer) {
   return nearer ? a + near * (x - a) : x + far * (x - a);
 }
+double inner(const float *a, const float *b, Size n) {
+  typedef double All __attribute__((vector_size(V * sizeof(double))));
+  All sums{};
+  for (Size k = 0; k < n; k += V)
+    sums += __builtin_convertvector(load(a + k), All) * __builtin_convertvector(load(b + k), All);
+  double total = 0;
+  for (int i = 0; i < V; i++) total += sums[i];
+  return total;
+}
 void approach(float *a, const float *x, Size n, double share) {
   if (share >= 1) {
     std::memcpy(a, x, n * sizeof(float));
@@ -425,9 +508,10 @@ struct Net {
   float *tables = nullptr; // of the first layer: chunks of WIDE vectors, (groups, SUMS, chunk) each
   float *flat, *lines;     // a run's weights as they lie outside, of the largest; and in lines of whole vectors
   float signs[ROWS];       // the labels of bits
+  double *row = nullptr;   // an example's outputs in float64
   Size live[ROWS + 1];
   std::vector<uint8_t> correct; // of the examples of an update of whose pieces something is said, as
-  std::vector<float> surprisals;
+  std::vector<double> surprisals;
 
   explicit Net(const Work &w) : w(w) {
     for (Size i = 0; i < w.count; i++) {
@@ -463,6 +547,7 @@ struct Net {
     bool bits = false;
     for (Size step = 0; step < w.steps; step++) bits = bits || w.batches[step].relevant;
     if (bits && own[w.weights[0]].flipped) tables = memory.floats(groups() * SUMS * whole(widths[1]));
+    if (w.wide) row = (double *)memory.floats(2 * whole(widths[w.layers]));
     error[0] = memory.floats(ROWS * widest);
     error[1] = memory.floats(ROWS * widest);
   }
@@ -760,22 +845,46 @@ struct Net {
     }
   }
 
-  double norm() const { // of the gradient
-    typedef double Doubles __attribute__((vector_size(V * sizeof(double))));
-    Doubles squares{};
-    for (const Own &o : own)
-      for (Size k = 0; k < o.size(); k += V) {
-        const Doubles x = __builtin_convertvector(load(o.gradients + k), Doubles);
-        squares += x * x;
-      }
+  double norm(float *Own::*of) const {
     double total = 0;
-    for (int i = 0; i < V; i++) total += squares[i];
+    for (const Own &o : own) total += inner(o.*of, o.*of, o.size());
     return std::sqrt(total);
+  }
+
+  // Rescales all weights to the norm at which they are held; a run that was let go has none.
+  void hold(float *Own::*weights, double radius) const {
+    const double found = norm(weights);
+    const float factor = found == 0 ? 0 : (float)(radius / found);
+    for (const Own &o : own)
+      for (Size k = 0; k < o.size(); k += V) store(o.*weights + k, load(o.*weights + k) * factor);
+  }
+
+  // Leaves of every parameter's gradient what is across its weights, at its own norm (Prieto et al. 2025, arXiv
+  // 2501.04697); of one that lies along them rounding would be left, and so nothing is. What is held counts as 0.
+  void cross() const {
+    for (const Own &o : own) {
+      const Size n = o.size();
+      const float *weights = o.weights;
+      if (o.mask) {
+        for (Size k = 0; k < n; k += V) store(o.held + k, load(o.weights + k) * load(o.mask + k));
+        weights = o.held;
+      }
+      const double square = inner(weights, weights, n), norm = std::sqrt(inner(o.gradients, o.gradients, n));
+      const double along = square == 0 ? 0 : inner(o.gradients, weights, n) / square;
+      double left = 0;
+      for (Size k = 0; k < n; k++) {
+        const double x = o.gradients[k] - along * weights[k];
+        left += x * x;
+      }
+      left = std::sqrt(left);
+      const double scale = left <= 0x1p-23 * norm ? 0 : norm / left;
+      for (Size k = 0; k < n; k++) o.gradients[k] = (float)((o.gradients[k] - along * weights[k]) * scale);
+    }
   }
 
   // Scales the gradient to at most a norm (Pascanu et al. 2013).
   void clip() {
-    const double scale = w.clip / (norm() + 1e-6);
+    const double scale = w.clip / (norm(&Own::gradients) + 1e-6);
     for (const Own &o : own)
       for (Size k = 0; !(scale >= 1) && k < o.size(); k += V) store(o.gradients + k, load(o.gradients + k) * (float)scale);
   }
@@ -831,6 +940,15 @@ struct Net {
     }
   }
 
+  // What is made of a run's outputs, of a few rows of a batch: see `lowered`.
+  template <bool TRAINS>
+  double lower(const Batch &batch, Size run, Size first, Size rows, Size examples, uint8_t *right, double *each) {
+    const Size ld = whole(widths[w.layers]), classes = widths[w.layers];
+    if (row) return lowered_wide<TRAINS>(w, error[0], rows, ld, classes, batch, run, first, examples, right, each, row);
+    return lowered<TRAINS>(w, error[0], rows, ld, classes, batch, run, first, signs, examples, right, each);
+  }
+  double rounded(double loss) const { return w.wide ? loss : (float)loss; }
+
   void evaluate(Size run) {
     take(run);
     turn();
@@ -841,19 +959,18 @@ struct Net {
       for (Size first = 0; first < batch.size; first += ROWS) {
         const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
         forward(batch, run, first, rows);
-        const Size ld = whole(widths[w.layers]);
         uint8_t own[ROWS] = {}, *right = batch.right ? batch.right + run * batch.size + first : own;
-        total += lowered<false>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, batch.size, right, nullptr);
+        total += lower<false>(batch, run, first, rows, batch.size, right, nullptr);
         for (Size r = 0; r < rows; r++) count += right[r];
       }
-      w.losses[place * w.runs + run] = (float)(total / batch.size);
+      w.losses[place * w.runs + run] = rounded(total / batch.size);
       w.shares[place * w.runs + run] = (double)count / batch.size;
     }
   }
 
   // Whether an update without a gradient leaves all as it is.
   bool rests() const {
-    if (w.period) return false;
+    if (w.period || w.radii) return false;
     for (Size i = 0; i < w.count; i++)
       if (w.optimizer != SGD || own[i].moments[0] || w.params[i].decay) return false;
     return true;
@@ -861,14 +978,12 @@ struct Net {
 
   // Takes a batch of an update's `examples` there and back: adds to the gradients, or starts them where `none` had
   // one yet. Returns the sum of losses.
-  double pass(const Batch &batch, Size run, Size examples, bool &none, uint8_t *right, float *each) {
+  double pass(const Batch &batch, Size run, Size examples, bool &none, uint8_t *right, double *each) {
     double total = 0;
     for (Size first = 0; first < batch.size; first += ROWS) {
       const Size rows = batch.size - first < ROWS ? batch.size - first : ROWS;
-      const Size ld = whole(widths[w.layers]);
       forward(batch, run, first, rows);
-      total += lowered<true>(w, error[0], rows, ld, widths[w.layers], batch, run, first, signs, examples,
-                             right ? right + first : right, each ? each + first : each);
+      total += lower<true>(batch, run, first, rows, examples, right ? right + first : right, each ? each + first : each);
       const Size among = w.loss >= CROSS_ENTROPY || w.first == PAIRS ? rows : sift(batch, run, first, rows);
       if (!among) continue;
       backward(batch, run, first, among, none);
@@ -898,7 +1013,7 @@ struct Net {
 
   // Says of the pieces of a batch what `evaluate` would, in the same order, of what was kept of its examples.
   void tell(Size run) {
-    const float *loss = surprisals.data();
+    const double *loss = surprisals.data();
     const uint8_t *right = correct.data();
     for (Size piece = 0; piece < w.pieces; piece++) {
       const Size size = w.sizes[piece];
@@ -909,14 +1024,14 @@ struct Net {
         for (Size r = first; r < size && r < first + ROWS; r++) some += *loss++, count += *right++;
         total += some;
       }
-      w.told[piece * w.runs + run] = (float)(total / size);
+      w.told[piece * w.runs + run] = rounded(total / size);
       w.shares[piece * w.runs + run] = (double)count / size;
     }
   }
 
   // Makes the gradient anew, a way up the one that there is (Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3).
   void ascend(const Batch *batches, Size run, Size examples, bool &clear) {
-    const float way = (float)(w.rho / (norm() + 1e-12));
+    const float way = (float)(w.rho / (norm(&Own::gradients) + 1e-12));
     for (const Own &o : own) {
       std::memcpy(o.held, o.weights, o.size() * sizeof(float));
       for (Size k = 0; k < o.size(); k += V) store(o.weights + k, load(o.weights + k) + way * load(o.gradients + k));
@@ -935,7 +1050,7 @@ struct Net {
       Size examples = 0;
       for (Size part = 0; part < w.parts; part++) examples += batches[part].size;
       if (fresh) turn();
-      w.losses[step * w.runs + run] = (float)(differentiate(batches, run, examples, clear) / examples);
+      w.losses[step * w.runs + run] = rounded(differentiate(batches, run, examples, clear) / examples);
       if (!step) tell(run);
       if (step + 1 == w.steps)
         for (Size i = 0; i < w.count; i++) {
@@ -947,8 +1062,12 @@ struct Net {
       fresh = !(w.lost && w.lost[run]) && !(clear && still);
       if (fresh && w.rho) ascend(batches, run, examples, clear);
       if (fresh && w.clip) clip();
+      if (fresh && w.orthogonal) cross();
       if (fresh) move_free(step, batches->rate);
-      if (fresh && w.period && (w.since + step + 1) % w.period == 0) synchronise();
+      const bool slow = fresh && w.period && (w.since + step + 1) % w.period == 0;
+      if (slow) synchronise();
+      if (fresh && w.radii) hold(&Own::weights, w.radii[run]);
+      if (slow && w.radii) hold(&Own::slow, w.radii[run]);
       if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
     }
     for (Size i = 0; i < w.count; i++) {

@@ -28,10 +28,13 @@ from dynalab.tasks.loss import Loss
 ACTIVATIONS = ("relu", "tanh", "square", "cube")
 OF_LABELS = (
     "cross_entropy",
+    "stablemax",
     "half_square",
     "mean_square",
 )  # the squares of numbers as well, where targets have an axis more
 LOSSES = ("hinge", "square", "logistic", *OF_LABELS)
+# Those that are found in float64 as well.
+WIDE = ("cross_entropy", "stablemax")
 MOST_LAYERS, MOMENTS = 16, 3
 # Inputs that go through the code at once, where they are made as they are asked for.
 MOST_BYTES = 1 << 26
@@ -83,11 +86,14 @@ class Work(Structure):
         *((name, c_double) for name in ("momentum", "dampening", "beta1", "beta2", "eps", "temperature")),
         ("rho", c_double),
         ("clip", c_double),
+        ("orthogonal", c_int64),
+        ("wide", c_int64),
         ("alpha", c_double),
         ("period", c_int64),
         ("since", c_int64),
         ("parts", c_int64),
         ("lost", c_void_p),
+        ("radii", c_void_p),
         ("weights", c_int64 * MOST_LAYERS),
         ("biases", c_int64 * MOST_LAYERS),
         ("params", POINTER(Param)),
@@ -115,9 +121,10 @@ def unknown(config: EnsembleConfig, stack: Stack, loss: Loss) -> str | None:
         or any(param.dtype != torch.float32 for param in trained.values())
     ):
         return f"it does not know this model={config.model.name}"
-    if _lowered(loss) not in LOSSES:
+    name = _lowered(loss)
+    if name not in LOSSES:
         return f"it does not know the loss of task={config.task.name}"
-    if loss.dtype != torch.float32:
+    if loss.dtype != torch.float32 and (loss.dtype != torch.float64 or name not in WIDE):
         return f"it does not know train.loss_dtype={config.train.loss_dtype}"
     return None
 
@@ -178,6 +185,7 @@ class Passes:
             loss=LOSSES.index(lowered),
             count=len(trained),
             temperature=loss.temperature,
+            wide=loss.dtype == torch.float64,
         )
         for i, (weight, bias) in enumerate(chain.layers):
             self.work.weights[i] = places[weight]
@@ -203,8 +211,8 @@ class Passes:
     ) -> tuple[Tensor, Tensor]:
         alive: list[Tensor] = []
         told = np.concatenate([self.described(batch, alive) for batch in batches])
-        losses = torch.empty(len(batches), self.work.runs)
-        shares = torch.empty_like(losses, dtype=torch.float64)
+        losses = torch.empty(len(batches), self.work.runs, dtype=torch.float64)
+        shares = torch.empty_like(losses)
         if correct is not None:
             right = [torch.empty(batch.targets.shape, dtype=torch.bool) for batch in batches]
             told["right"] = [which.data_ptr() for which in right]

@@ -30,6 +30,7 @@ from dynalab.optim.wrapped import Lookahead
 from dynalab.tasks.loss import Loss
 from dynalab.tasks.parity_data import PADDING, random_bytes
 from dynalab.training.averaging import Averaging, Taking
+from dynalab.training.sphere import Sphere
 
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 
@@ -57,10 +58,8 @@ def unknown(
         return f"optimizer={config.optimizer.name} has groups that differ in more than weight decay"
     asked = {
         "train.sphere=true": train.sphere,
-        f"train.norm_clamp={train.norm_clamp}": train.norm_clamp is not None,
         f"train.modes={train.modes}": train.modes is not None,
         f"average={getattr(config.average, 'name', None)}": averaging is not None and not averaging.is_known,
-        "optimizer.orthogonal=true": bool(getattr(config.optimizer, "orthogonal", False)),
         f"optimizer.inner_state={getattr(optimizer, 'inner_state', None)}": moves is not optimizer
         and optimizer.inner_state != "keep",  # type: ignore[attr-defined]
     }
@@ -111,8 +110,8 @@ class Coming:
     def tell(self, work: Work, alive: list[Any]) -> None:
         """Have updates say it, in which weights change."""
         sizes = np.array([batch.size for batch in self._pieces])
-        losses = torch.full((len(sizes), work.runs), torch.nan)
-        self._told = losses, torch.full_like(losses, torch.nan, dtype=torch.float64)
+        losses = torch.full((len(sizes), work.runs), torch.nan, dtype=torch.float64)
+        self._told = losses, torch.full_like(losses, torch.nan)
         work.pieces, work.sizes = len(sizes), sizes.ctypes.data
         work.told, work.shares = (x.data_ptr() for x in self._told)
         alive.append(sizes)
@@ -127,10 +126,19 @@ class Compiled(Passes):
         loss: What is made smaller.
         optimizer: What moves the weights; its state is kept up to date.
         train: The keys of training.
+        sphere: What holds all weights at a norm; None where nothing does.
+        across: Whether gradients are taken across the weights (`optimizer.orthogonal`).
     """
 
     def __init__(
-        self, made: Path, stack: Stack, loss: Loss, optimizer: torch.optim.Optimizer, train: Train
+        self,
+        made: Path,
+        stack: Stack,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        train: Train,
+        sphere: Sphere | None = None,
+        across: bool = False,
     ) -> None:
         super().__init__(made, stack, loss)
         self._optimizer, self._params = _inner(optimizer), (Param * len(self.trained))()
@@ -142,6 +150,10 @@ class Compiled(Passes):
         for key in ("nesterov", "momentum", "dampening", "eps"):
             setattr(work, key, group.get(key, 0))
         work.clip, work.parts, work.rho = train.clip or 0, train.accumulate, radius(optimizer)
+        work.orthogonal = across
+        if sphere is not None:
+            self._radii = sphere.radius.contiguous()
+            work.radii = self._radii.data_ptr()
         if self._lookahead is not None:
             work.alpha, work.period = self._lookahead.alpha, self._lookahead.k
 
@@ -165,7 +177,7 @@ class Compiled(Passes):
             The losses (steps, S), and, where they are `wanted`, the `gradients` of the last update and the weights
             `previous` to it.
         """
-        work, losses = self.work, torch.empty(len(factors), self.work.runs)
+        work, losses = self.work, torch.empty(len(factors), self.work.runs, dtype=torch.float64)
         kept = {
             what: {name: torch.empty_like(param, requires_grad=False) for name, param in self.trained.items()}
             for what in ("gradients", "previous")
@@ -227,7 +239,7 @@ class Compiled(Passes):
             if (own != part).any():
                 return False
             first += piece.size
-        return first == batch.size and self.work.loss <= LOSSES.index("cross_entropy")
+        return first == batch.size and self.work.loss <= LOSSES.index("stablemax")
 
     def _take(self, takings: Sequence[Taking]) -> np.ndarray:
         """Say what may take in the weights, and return what does so after each update, (steps,)."""

@@ -56,6 +56,7 @@ class Gradients:
     Attributes:
         shares_pass: Whether the training examples of an evaluation are the next update's batch and weights, so that
             one pass does for both.
+        orthogonal: Whether they are taken across the weights.
         lost: Which runs are beyond saving, shape (S,), bool: their losses move nothing; None where there is none.
     """
 
@@ -70,7 +71,7 @@ class Gradients:
     ) -> None:
         self._stack, self._loss, self._data, self._optimizer = stack, loss, data, optimizer
         self._count, self._clip = config.train.accumulate, config.train.clip
-        self._orthogonal = bool(getattr(config.optimizer, "orthogonal", False))
+        self.orthogonal = bool(getattr(config.optimizer, "orthogonal", False))
         self._masks = masks
         self._params = list(stack.params.values())
         self._kept: Pass | None = None
@@ -181,7 +182,7 @@ class Gradients:
         if self._clip is not None and found:
             scale = clip_scale(found, self._clip)
             gradients = scaled(gradients, scale)
-        if self._orthogonal:
+        if self.orthogonal:
             # What is held of a tensor is none of the weights that its gradient could move along.
             weights = self._masks.gradients([param.detach() for param in self._stack.trained.values()])
             pairs = zip(gradients, weights, strict=True)

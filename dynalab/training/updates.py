@@ -98,9 +98,9 @@ class Updates:
         schedule = registry.find("schedule", config.schedule.name, folders)
         self._factor = halved(factor_of(schedule.module.build, config.schedule, total), config.train.halve_at)
         self._after_step: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-        sphere = sphere_of(config.train, stack.network, trained, evaluated(self.optimizer, trained))
-        if sphere is not None:
-            self._after_step = sphere.holding
+        self._sphere = sphere_of(config.train, stack.network, trained, evaluated(self.optimizer, trained))
+        if self._sphere is not None:
+            self._after_step = self._sphere.holding
         self.masks = Masks(trained, self.optimizer)
         self._compiled: Compiled | None = None
         self._bits: BitData | None = None
@@ -134,7 +134,8 @@ class Updates:
         if self.uncompiled is not None or (asked is None and large) or (code := made(asked)) is None:
             return
         self.code = code.stem
-        found = Compiled(code, self.stack, self._loss, self.optimizer, config.train)
+        keys = config.train, self._sphere, self.gradients.orthogonal
+        found = Compiled(code, self.stack, self._loss, self.optimizer, *keys)
         self._compiled, self._averaging = found, averaging
         self._bits = bits_of(self._data)
         if self._bits is not None:
