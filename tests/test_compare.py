@@ -281,8 +281,33 @@ def test_settings_without_a_run_in_common_need_the_fewest_runs_that_can_tell():
     halves = np.array(rows)
     assert halves.mean() == pytest.approx(share)
     spread = math.sqrt(halves.mean(0).var(ddof=1) + halves.mean(1).var(ddof=1))
-    runs = math.ceil((1.95996 / math.sqrt(6) + 0.84162 * spread) ** 2 / share**2)
+    # What labels that are exchanged make of it, the number of runs of both taken as they are: 1/6 without ties.
+    sums = [
+        needed.gehan_scores(time, observed)[[*places]].sum()
+        for places in itertools.combinations(range(12), 6)
+    ]
+    exchanged = np.var(np.array(sums) / 72) * 6 * 12 / 13
+    assert exchanged < 1 / 6
+    runs = math.ceil((1.95996 * math.sqrt(exchanged) + 0.84162 * spread) ** 2 / share**2)
     assert needed.needed_for_times(first, second, False, 0.05) == runs
+
+
+@pytest.mark.parametrize("kind", ["means", "times", "seeds"])
+def test_the_least_runs_are_those_at_the_far_end_of_the_difference(kind):
+    """Over samples of 8 seeds the number that the law needs is hardly ever below."""
+    rng, lower, runs = np.random.default_rng(0), [], []
+    for _ in range(200):
+        x, y = rng.normal(size=8), 0.8 + rng.normal(size=8)
+        if kind == "times":
+            pair = times(np.exp(x).round(3), 1e9), times(np.exp(y).round(3), 1e9, 8)
+            find = needed.needed_for_times
+        else:
+            pair, find = (values(x), values(y, 0 if kind == "seeds" else 8)), needed.needed_for_means
+        lower.append(find(*pair, kind == "seeds", 0.05, True))
+        runs.append(find(*pair, kind == "seeds", 0.05) or math.inf)
+    assert all(low <= n for low, n in zip(lower, runs, strict=True))
+    true = {"means": 26, "times": 27, "seeds": 27}[kind]
+    assert np.mean(np.array(lower) > true) <= 0.05 and np.median(lower) < true / 2
 
 
 def test_needed_runs_are_those_of_the_test_that_so_many_seeds_get():
@@ -361,6 +386,9 @@ def test_a_sweep_is_ranked_and_its_best_value_stands_in_its_range():
         "seeds a setting would tell decay 0.2 and decay 0.3 apart by generalised in four of five"
         in lines.replace("decay 0.3 and decay 0.2", "decay 0.2 and decay 0.3")
     )
+    least = result.needed_least["generalised_step"]
+    assert f"These runs allow any number from {least} on: the two may differ more, or not at all." in lines
+    assert 4 <= least < result.needed_runs["generalised_step"]
     assert "decay 0.2 generalises first" in lines and "not told apart from decay 0.3" in lines
     for block in compare.show(result, made):
         if isinstance(block, Figure):
@@ -568,7 +596,7 @@ def test_needed_runs_are_those_for_the_closest_that_is_not_told_from_the_best():
     far = Measure("it", [values([0.0, 0.1, 0.2]), values([9.0, 9.1, 9.2], 10)], 1)
     alone = [replace(pairs[0], runs=(3, 3))]
     assert needed.needed_for_means(far.of[0], far.of[1], False, 0.05) < 4
-    assert needed.needed_runs(far, "a", "ab", alone) == (("a", "b"), 4)
+    assert needed.needed_runs(far, "a", "ab", alone) == (("a", "b"), 4, 4)
     # Means of what is left say nothing of runs that are lost.
     ends = [Values(tuple("abc"), np.array([1.0, 2, 4]), lost) for lost in (0, 1)]
     asked = [Measure("it", [values([6.0, 7, 9]), item], 1) for item in ends]
@@ -576,7 +604,7 @@ def test_needed_runs_are_those_for_the_closest_that_is_not_told_from_the_best():
     assert runs[0] and runs[1] is None
     # Equal ones are told by no number; and the leader's pairs alone count.
     same = Measure("it", [of[0], values(base, 10), *of[2:]], 1)
-    assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None)
+    assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None, None)
     assert needed.needed_runs(measure, "d", "abcd", pairs) is None
 
 

@@ -47,7 +47,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 8
+VERSION = 9
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"
@@ -144,6 +144,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         level_with_best=level,
         needed_runs={name: item and item.runs for name, item in needed.items()},
         needed_pair={name: item and item.pair for name, item in needed.items()},
+        needed_least={name: item and item.least for name, item in needed.items()},
         response=_response(main, settings, keys, first, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
         odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)], at)),

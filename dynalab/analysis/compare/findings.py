@@ -156,6 +156,8 @@ class Findings:
     margin: float | None  # the key `margin`
     warnings: tuple[str, ...] = ()
     needed_pair: Mapping[str, tuple[str, str] | None] = field(default_factory=dict)  # these two
+    # runs that would if these two differ by the most that their runs allow (the far end of its 95% interval)
+    needed_least: Mapping[str, int | None] = field(default_factory=dict)
     # landmark -> level of its metric from which on a run has reached it, where all settings have the same
     levels: Mapping[str, float] = field(default_factory=dict)
     odd: tuple[Odd, ...] = ()  # every run against the others of its setting

@@ -18,10 +18,15 @@ MOST = 1000  # runs beyond which a number would be none
 
 
 class Needed(NamedTuple):
-    """Two settings, and the runs of each that would tell them apart; None where no number up to 1,000 would."""
+    """Two settings, and the runs of each that would tell them apart; None where no number up to 1,000 would.
+
+    `least` would if they differ by the most that their runs allow, the far end of the difference's 95% interval. There
+    is no other end: settings that are not told apart may not differ at all.
+    """
 
     pair: tuple[str, str]
     runs: int | None
+    least: int | None
 
 
 def needed_runs(
@@ -38,30 +43,31 @@ def needed_runs(
     if not asked:
         return None
     runs, pair = max(asked, key=lambda item: math.inf if item[0] is None else item[0])
-    return Needed((pair.a, pair.b), runs)
+    least = runs and _runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, n_tested, far=True)
+    return Needed((pair.a, pair.b), runs, least)
 
 
-def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int) -> int | None:
+def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int, far: bool = False) -> int | None:
     one, other = sample.of[a], sample.of[b]
     if any(isinstance(item, Values) and item.lost for item in (one, other)):
         return None
     level, seeds = LEVEL / n_pairs, shared(one, other)
-    runs = _told_by(one, other, False, level)
+    runs = _told_by(one, other, False, level, far)
     # More seeds may be compared seed by seed, where both settings have them.
     alike = len(seeds) >= SHARE * max(len(one.labels), len(other.labels)) and len(seeds) > 2
     if pair.paired or (alike and (runs is None or seed_by_seed(runs, n_pairs))):
-        paired = _told_by(one.of(seeds), other.of(seeds), True, level)
+        paired = _told_by(one.of(seeds), other.of(seeds), True, level, far)
         least = next(n for n in count(2) if seed_by_seed(n, n_pairs))
         return paired and max(paired, least)
     return runs
 
 
-def _told_by(one: Times | Values, other: Times | Values, paired: bool, level: float) -> int | None:
+def _told_by(one: Times | Values, other: Times | Values, paired: bool, level: float, far: bool) -> int | None:
     if isinstance(one, Times) and isinstance(other, Times):
-        runs = needed_for_times(one, other, paired, level)
+        runs = needed_for_times(one, other, paired, level, far)
     else:
         assert isinstance(one, Values) and isinstance(other, Values)
-        runs = needed_for_means(one, other, paired, level)
+        runs = needed_for_means(one, other, paired, level, far)
     return None if runs is None else max(runs, fewest(paired, level))
 
 
@@ -70,36 +76,55 @@ def fewest(paired: bool, level: float) -> int:
     return next(n for n in count(2) if (2.0 ** (1 - n) if paired else 2 / math.comb(2 * n, n)) <= level)
 
 
-def needed_for_means(one: Values, other: Values, paired: bool, level: float) -> int | None:
+def needed_for_means(one: Values, other: Values, paired: bool, level: float, far: bool = False) -> int | None:
     """Return the runs of each setting at which a difference as large as this is told in four of five trials.
 
     The normal approximation with Guenther's (1981) correction for small numbers; None beyond 1,000 runs, or where
-    nothing varies.
+    nothing varies. `far`: of a difference at the far end of its 95% interval.
     """
     x, y = one.values, other.values
-    errors = float((y - x).var(ddof=1)) if paired else float(x.var(ddof=1) + y.var(ddof=1))
-    return _needed(float(y.mean() - x.mean()), errors, level, 0.5 if paired else 0.25)
+    own = [float((y - x).var(ddof=1))] if paired else [float(part.var(ddof=1)) for part in (x, y)]
+    error = sum(part / len(some) for part, some in zip(own, (x, y), strict=False))
+    difference = abs(float(y.mean() - x.mean())) + far * _reach(error, len(own) * (len(x) - 1))
+    return _needed(difference, sum(own), level, 0.5 if paired else 0.25)
 
 
-def needed_for_times(one: Times, other: Times, paired: bool, level: float) -> int | None:
+def needed_for_times(one: Times, other: Times, paired: bool, level: float, far: bool = False) -> int | None:
     """Return it for Gehan's test: of two settings by that of Wilcoxon, of seeds by the scores' differences.
 
-    The variance of the test's statistic is that of no difference where it is judged (1/6, Noether, 1987), but that of
-    the runs where it falls (Lehmann, "Nonparametrics", 1975, section 2.3): of settings without a run in common it is 0.
+    The variance of the test's statistic is that of no difference where it is judged (that of the scores when labels are
+    exchanged: 1/6 without ties, Noether, 1987), but that of the runs where it falls (Lehmann, "Nonparametrics", 1975,
+    section 2.3): of settings without a run in common it is 0.
     """
     time, observed = together(one, other)
-    n = len(one.labels)
+    n, scores = len(one.labels), gehan_scores(time, observed)
     if paired:
-        scores = gehan_scores(time, observed)
         differences = scores[n:] - scores[:n]
-        return _needed(float(differences.mean()), float(differences.var(ddof=1)), level, 0.5)
+        errors = float(differences.var(ddof=1))
+        mean = abs(float(differences.mean())) + far * _reach(errors / n, n - 1)
+        return _needed(mean, errors, level, 0.5)
     first, second = time[:n, None], time[n:]
     later = (second > first) & observed[:n, None] | (second == first) & observed[:n, None] & ~observed[n:]
     earlier = (second < first) & observed[n:] | (second == first) & ~observed[:n, None] & observed[n:]
     # By how much a run of the second is later than one of the first more often than it is earlier, halved, (n, m).
     halves = (later.astype(float) - earlier) / 2
-    varied = sum(float(halves.mean(axis=axis).var(ddof=1)) for axis in (0, 1) if halves.shape[1 - axis] > 1)
-    return _needed(float(halves.mean()), 1 / 6, level, 0.0, varied)
+    own = [
+        (float(halves.mean(axis=1 - axis).var(ddof=1)), size)
+        for axis, size in enumerate(halves.shape)
+        if size > 1
+    ]
+    error = sum(part / size for part, size in own)
+    mean = min(abs(float(halves.mean())) + far * _reach(error, sum(halves.shape) - 2), 0.5)
+    total = len(time)
+    exchanged = float((scores**2).sum()) / (2 * total * (total**2 - 1))
+    return _needed(mean, exchanged, level, 0.0, sum(part for part, _ in own))
+
+
+def _reach(error: float, freedom: int) -> float:
+    """Return how far the 95% interval of an estimate reaches, by the variance of its error."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975)) * math.sqrt(error) if freedom > 0 else 0.0
 
 
 def _needed(

@@ -289,10 +289,15 @@ def needed_words(findings: Findings) -> str:
     if needed is None or pair is None:
         return ""
     one, other = (by_id(findings)[name].label for name in pair)
+    least = findings.needed_least.get(findings.main)
+    allowed = (
+        f" These runs allow any number from **{least:,}** on: the two may differ more, or not at all."
+        if least
+        else ""
+    )
     return (
         f"About **{count(needed, 'seed')}** a setting would tell **{one}** and **{other}** apart by "
-        f"{metric(findings.main)} in four of five trials, by an estimate from these runs: if they differ as much as "
-        "these do."
+        f"{metric(findings.main)} in four of five trials, if they differ as much as these runs do.{allowed}"
     )
 
 
