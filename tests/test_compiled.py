@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import platform
+import shlex
 import shutil
 import warnings
 from dataclasses import replace
@@ -190,6 +192,15 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
         mean = ours.updates._compiled.means(batches, weights)["loss"]
         torch.testing.assert_close(mean, other[f"{split}_loss"], rtol=1e-5, atol=1e-6)
         assert len(right[0]) == len(right[1]) and all(map(torch.equal, *right))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the flags are of x86")
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx -mno-fma"])
+def test_processors_with_narrower_vectors_make_the_same(without, one_thread, monkeypatch):
+    monkeypatch.setenv("CXX", f"{shlex.join(compiling.require())} {without}")
+    for name in ("bits of several words, noise", "cube, adam", "two tables", "parts of unequal size"):
+        test_updates_are_those_of_the_networks(KNOWN[name], one_thread)
+        test_evaluations_are_those_of_the_networks(KNOWN[name], one_thread)
 
 
 @pytest.mark.parametrize(
