@@ -11,6 +11,7 @@ from dynalab.analysis.eos import Config, Stay, analyse
 from dynalab.analysis.eos.corroborate import loss_before_and_after, raw_sharpness
 from dynalab.analysis.eos.edge import edge_of, smooth
 from dynalab.config.registry import find
+from dynalab.curvature.rows import FEWEST, close_enough
 from dynalab.errors import ConfigError, NothingMatched
 
 STEPS = np.arange(0, 4000, 20, dtype=float)
@@ -195,3 +196,61 @@ def test_the_interquartile_range_is_that_of_the_quartiles_that_sentences_name():
         low, middle, high = np.quantile(kept, [0.25, 0.5, 0.75], method="averaged_inverted_cdf")
         assert found.verdict in ("below_edge", "never_sharpened")
         assert (found.median, found.spread) == pytest.approx((middle, high - low), rel=1e-12)
+
+
+@pytest.mark.parametrize("skip", [0, 10])
+@pytest.mark.parametrize("last", [*range(1, 60), 100, 997, 1000, 40_000])
+def test_the_distance_that_is_named_is_the_widest_that_gives_rows_enough(last, skip):
+    # As many rows as a run of these steps has of a grid, those of its beginning left out.
+    def rows(every):
+        return sum(step >= skip for step in range(0, last + 1, every))
+
+    enough = [every for every in range(1, last + 1) if rows(every) >= FEWEST]
+    assert close_enough(last, skip) == max(enough, default=None)
+    for unit in (1, 7, 10):
+        multiples = [every for every in enough if every % unit == 0]
+        assert close_enough(last, skip, unit) == max(multiples or enough, default=None)
+
+
+def test_a_run_with_too_few_rows_names_what_would_have_given_them():
+    def reason(rows, **config):
+        columns = {"edge_ratio": np.where(STEPS % rows == 0, RISE, np.nan)}
+        return judged(columns, config).reason
+
+    sgd = {"optimizer": {"name": "sgd", "lr": 0.1}, "eval": {"every": 20}}
+    assert reason(600, **sgd) == (
+        "7 rows with a ratio, at least 10 are needed; over 3,980 steps probe.curvature.every=440 gives them"
+    )
+    adam = {"optimizer": {"name": "adam", "lr": 0.1}, "eval": {"every": 100}}
+    assert reason(400, **adam).endswith("9 rows with a ratio, at least 10 are needed; over 3,980 steps "
+                                        "probe.curvature.every=300 gives them")  # fmt: skip
+    # Of runs that were trained elsewhere the key means nothing.
+    assert reason(600) == "7 rows with a ratio, at least 10 are needed"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["optimizer=sgd", "probe.curvature.every=50"],
+            "probe curvature: it has a row every 50 steps; up to step 400 analyze eos needs 10: "
+            "probe.curvature.every=40",
+        ),
+        (
+            ["optimizer=adam", "probe.curvature.every=60"],
+            "probe curvature: it has a row every 60 steps; up to step 400 analyze eos needs 10 from step 10 on: "
+            "probe.curvature.every=40",
+        ),
+        (
+            ["optimizer=sgd", "probe.curvature.at=[0,300]"],
+            "probe curvature: it has rows at few steps; up to step 400 analyze eos needs 10: probe.curvature.every=40",
+        ),
+        (["optimizer=sgd", "probe.curvature.every=44"], ""),
+        (["optimizer=adam", "probe.curvature.every=40"], ""),
+    ],
+)
+def test_the_plan_names_the_distance_of_rows_that_is_close_enough(here, words, line):
+    answer = here(
+        "train", "task=digits", "probes=[curvature]", "train.steps=400", "eval.every=20", *words, "--dry-run"
+    )
+    assert answer.code == 0 and answer.err.count("probe curvature") == bool(line) and line in answer.err

@@ -31,7 +31,7 @@ from dynalab.store.leftovers import tidy
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble, StoredRun
 from dynalab.store.table import refresh
-from dynalab.training.cadence import sparse_probes
+from dynalab.training.cadence import scarce_probes, sparse_probes
 from dynalab.training.job import Job
 from dynalab.training.planner import ADDRESS, DRAWN, Plan
 
@@ -162,7 +162,7 @@ def train(
                 _lay_out(outputs, request, options, plans, queued, write=False)
                 for request in command.requests
             ]
-    outcome = Outcome(compared, plans.largest(compared), _sparse(compared, settings.folders))
+    outcome = Outcome(compared, plans.largest(compared), _sparse(compared, settings.folders, options.dry_run))
     wait = options.wait or settings.slurm.wait
     busy = any(layout.work or (wait and layout.waiting) for layout in compared)
     check_device = settings.device.startswith("cuda") and not plans.elsewhere
@@ -271,14 +271,15 @@ def train(
     return outcome
 
 
-def _sparse(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
-    """Return a line for each probe that would have no row in what is to be trained."""
+def _sparse(layouts: Sequence[Layout], folders: Sequence[Path], planned: bool) -> list[str]:
+    """Return a line for each probe that would have no row in what is to be trained; of a plan, too few as well."""
     lines: dict[str, None] = {}
     for layout in layouts:
         config, steps = layout.request.config, layout.request.steps
         begin = parent_and_step(config.parent)[1] if config.parent else 0
         if layout.work and steps:
             lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
+            lines |= dict.fromkeys(scarce_probes(config, steps, folders) if planned else ())
     return list(lines)
 
 

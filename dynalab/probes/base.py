@@ -103,15 +103,17 @@ class Probe(Protocol):
 
     A probe that remembers tensors between rows has `tensors() -> name -> (S, ...)`, which checkpoints keep, and
     `load(tensors)`, or a resumed run would go on otherwise than one that was not cut off. A module whose cadence
-    follows from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`.
-    What a null of its section stands for is said by `in_words(config, ensemble) -> {field: value}` of its module.
-    One that has `blocks`, name -> `Block`, when it is measured, returns with its columns a tensor (S, ...) for each, of
-    that type and shape; what it is stands in `COLUMNS`, too. A block is no metric: it has a series of its own, on
-    the probe's cadence, stays out of tables, and is read by `Run.blocks`.
-    One without blocks whose `measure(state)` is `finish(prepare(state))`, `prepare` giving name -> (S, ...), is not
-    waited for on a card: what it has prepared is copied to the host, where threads finish it, some runs at a time.
-    One that is to be measured where a run's loss spikes, too, has `on_spike = True` and `measure_run(state, run)`, of
-    the same names, which returns values for one run, NaN for the others, and remembers nothing.
+    follows from the cost of a measurement has `default_every(config, ensemble) -> int`, a multiple of `eval.every`. One
+    whose rows can be too few for what they are made for says so by `too_few(cadence, ensemble, last) -> str`, with the
+    key that gives more, empty where they are enough up to step `last`. What a null of its section stands for is said by
+    `in_words(config, ensemble) -> {field: value}` of its module. One that has `blocks`, name -> `Block`, when it is
+    measured, returns with its columns a tensor (S, ...) for each, of that type and shape; what it is stands in
+    `COLUMNS`, too. A block is no metric: it has a series of its own, on the probe's cadence, stays out of tables, and
+    is read by `Run.blocks`. One without blocks whose `measure(state)` is `finish(prepare(state))`, `prepare` giving
+    name -> (S, ...), is not waited for on a card: what it has prepared is copied to the host, where threads finish it,
+    some runs at a time. One that is to be measured where a run's loss spikes, too, has `on_spike = True` and
+    `measure_run(state, run)`, of the same names, which returns values for one run, NaN for the others, and remembers
+    nothing.
     """
 
     needs: frozenset[str]

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from dynalab.config.keys import key
 from dynalab.core.columns import Column, Columns
 from dynalab.curvature.cost import ENTRIES, cadence_of, default_size, examples_of
+from dynalab.curvature.rows import FEWEST, SKIPPED, close_enough
 from dynalab.probes.base import Cadence, Setting, every_by_cost, first_examples
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dynalab.core.state import Objective, ProbeState
     from dynalab.curvature.hessian import Operator
     from dynalab.curvature.lanczos import Eigenpairs
+    from dynalab.training.cadence import Cadence as Grid
 
 # Products that an eigenvalue takes with a warm start.
 PRODUCTS = 10
@@ -114,6 +116,19 @@ def default_every(config: Config, ensemble: EnsembleConfig) -> int:
     operators = 2 if is_adaptive(ensemble.optimizer) or partly_decayed(ensemble.optimizer) else 1
     products = operators * (config.eigenvalues * PRODUCTS + config.gradient) + config.trace
     return cadence_of(config.size, products, 1, ensemble)
+
+
+def too_few(grid: Grid, ensemble: EnsembleConfig, last: int) -> str:
+    """Return what gives rows enough, where those of a grid up to step `last` are too few; else nothing."""
+    from dynalab.curvature.thresholds import is_adaptive
+
+    skip = SKIPPED if is_adaptive(ensemble.optimizer) else 0
+    if grid.count(skip, last) >= FEWEST:
+        return ""
+    every = close_enough(last, skip, ensemble.eval.every)
+    how = "more steps" if every is None else f"probe.curvature.every={every}"
+    after = f" from step {skip} on" if skip else ""
+    return f"analyze eos needs {FEWEST}{after}: {how}"
 
 
 def in_words(config: Config, ensemble: EnsembleConfig) -> dict[str, object]:

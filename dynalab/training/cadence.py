@@ -104,6 +104,17 @@ def sparse_probes(config: EnsembleConfig, begin: int, end: int, folders: Sequenc
             )
 
 
+def scarce_probes(config: EnsembleConfig, end: int, folders: Sequence[Any] = ()) -> Iterator[str]:
+    """Yield a line for each probe whose rows up to a step are too few for the analysis that is made from them."""
+    regular = probe_cadences(config, folders)
+    for name, section in config.probe.items():
+        every, module = regular.get(name), registry.find("probe", name, folders).module
+        too_few = getattr(module, "too_few", None)
+        if too_few and (why := too_few(cadence(every, section.at), config, end)):
+            apart = "rows at few steps" if every is None else f"a row every {every:,} steps"
+            yield f"probe {name}: it has {apart}; up to step {end:,} {why}"
+
+
 def probe_cadences(config: EnsembleConfig, folders: Sequence[Any] = ()) -> dict[str, int]:
     """Return the distance of the rows of every probe that is on a regular grid.
 

@@ -23,6 +23,7 @@ from dynalab.analysis.eos.ratios import NEEDED, Ratios, eigenvalue, ratios_of
 from dynalab.core.stats import passage, quantile, quartiles
 from dynalab.core.waves import Fork
 from dynalab.core.words import count, listed, metric_words, spoken, which_runs
+from dynalab.curvature.rows import SKIPPED, close_enough
 from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell, telling
 
 VERSION = 6
@@ -62,7 +63,9 @@ class Config(Keys):
         0.8, "ratio below which five rows in a row say that the run has left the edge", above=0, below=1
     )
     rise: float = key(1.25, "times that the ratio rises from its minimum before it can arrive", least=1)
-    skip: int = key(10, "steps at the beginning that are not looked at, for adaptive optimizers", least=0)
+    skip: int = key(
+        SKIPPED, "steps at the beginning that are not looked at, for adaptive optimizers", least=0
+    )
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,9 @@ def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
         edge = Edge("unknown", reason=f"{ratios.dropped} of {total} eigenvalues had not converged")
     else:
         edge = edge_of(ratios.steps, ratios.values, config, adaptive=ratios.adaptive)
+        # Where rows were lost, closer ones may be lost as well.
+        if edge.verdict == "insufficient_data" and not ratios.dropped:
+            edge = replace(edge, reason=edge.reason + _closer(run, config.skip if ratios.adaptive else 0))
     judged = RunFindings(
         run=run.id,
         verdict=edge.verdict,
@@ -177,6 +183,18 @@ def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
         loss=loss_before_and_after(loss, edge.stays) if full and loss is not None else None,
         raw_sharpness=raw_sharpness(raw, edge.stays) if ratios.adaptive and raw is not None else None,
     )
+
+
+def _closer(run: Run, skip: int) -> str:
+    """Return what would have given a run rows enough, as the end of a sentence; empty where its length is not known."""
+    grid = run.config.get("eval") or {}
+    if not grid or not len(run.grid):
+        return ""
+    last = int(run.grid[-1])
+    every = close_enough(last, skip, int(grid["every"]))
+    if every is None:
+        return f"; {count(last, 'step')} are too few"
+    return f"; over {count(last, 'step')} probe.curvature.every={every} gives them"
 
 
 def measured_on(run: Run, adaptive: bool) -> dict[str, Any]:

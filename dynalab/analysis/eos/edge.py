@@ -16,11 +16,12 @@ import numpy as np
 
 from dynalab.core.stats import noise_of, quartiles, theil_sen
 from dynalab.core.words import count
+from dynalab.curvature.rows import FEWEST
 
 if TYPE_CHECKING:
     from dynalab.analysis.eos import Config
 
-FEWEST, AFTER = 10, 5
+AFTER = 5
 # Standard error, of log r, that the running median is widened to, and share of the rows that it may have.
 ERROR, WIDEST = 0.04, 0.125
 # Curves of the rise that the step of arrival is settled with: speeding up, straight, slowing down.
@@ -77,7 +78,7 @@ def edge_of(steps: np.ndarray, ratios: np.ndarray, config: Config, *, adaptive: 
     if len(steps) < FEWEST:
         return Edge(
             "insufficient_data",
-            reason=f"{count(len(steps), 'row')} with a ratio, at least {FEWEST} are needed (probe.curvature.every=)",
+            reason=f"{count(len(steps), 'row')} with a ratio, at least {FEWEST} are needed",
         )
     x = np.log(ratios)
     noise = noise_of(x)
