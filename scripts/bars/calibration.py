@@ -246,6 +246,22 @@ def shares_censored(seed: int) -> Errors:
     return {"shares of variance: interval": list(map(_misses, [row.interval for row in shares], PLANTED))}
 
 
+def shares_of_nothing(shape: tuple[int, ...], seed: int) -> Errors:
+    """The same of runs of which no stream decides anything."""
+    from designs import simulate
+    from nulls.variance import crossed
+
+    from dynalab.analysis import variance
+
+    runs = crossed(500 + 100 * simulate(shape, (0.0,) * len(shape), 1.0, seed), 1500)
+    shares = variance.analyse([runs], variance.Config(draws=400)).shares
+    missed = [_misses(row.interval, float(row.source == "residual")) for row in shares]
+    return {
+        "shares of variance: interval of the residual's": missed[-1:],
+        "shares of variance: interval": missed,
+    }
+
+
 def analysed(kind: str, together: bool, seed: int) -> Errors:
     """`analyze hmm`, from metrics to p-values."""
     findings = _analysis(seed, kind, together)
@@ -777,6 +793,10 @@ ANALYSES = [
     Null("analyze compare: four settings of 8 runs, all reach", partial(compared, 4000), NULLS),
     Null("analyze compare: four settings of 8 runs, a tenth never", partial(compared, 1500), NULLS),
     Null("analyze variance: 6 x 6 runs, one stream idle, a fifth never converged", shares_censored, WHOLE),
+    *(
+        Null(f"analyze variance: {words} runs, all streams idle", partial(shares_of_nothing, shape))
+        for words, shape in (("4 x 4", (4, 4)), ("6 x 6", (6, 6)), ("4 x 4 x 4", (4, 4, 4)))
+    ),
 ]
 
 

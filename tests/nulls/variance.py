@@ -12,6 +12,7 @@ from dynalab.analysis.base import Convergence, Group
 # Shares of variance: of the stream without effect, of the other one, of what both decide together.
 PLANTED = (0.0, 0.4, 0.6)
 SPACING = 10
+STREAMS = ("init", "order", "split")
 
 
 def idle(seed: int) -> np.ndarray:
@@ -20,10 +21,10 @@ def idle(seed: int) -> np.ndarray:
 
 
 def crossed(values: np.ndarray, last: int) -> Group:
-    """Runs of a crossed design that converge at given steps, shape (n_1, n_2), or never within `last` steps."""
+    """Runs of a crossed design that converge at given steps, one a cell, or never within `last` steps."""
     steps = np.arange(0, last + 1, SPACING)
     runs = {
-        f"init{a}-order{b}": {"test_accuracy": np.where(steps >= at, 0.95, 0.1)}
-        for (a, b), at in np.ndenumerate(values)
+        "-".join(map("{}{}".format, STREAMS, cell)): {"test_accuracy": np.where(steps >= at, 0.95, 0.1)}
+        for cell, at in np.ndenumerate(values)
     }
     return replace(Group.of(runs, steps), convergence=Convergence("test_accuracy", 0.9))

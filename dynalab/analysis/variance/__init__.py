@@ -19,10 +19,11 @@ from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.words import count, listed, number
 from dynalab.show.blocks import Block, Cell, Intervals, Levels, Say, Table
 
-VERSION = 3
+VERSION = 4
 NEEDS = Needs(record=CROSSED)
 TITLE = "Where the spread comes from"
 FIGURES = ("shares",)
+LEVEL = 0.975  # of an interval's upper end
 FEW = 4  # below this many levels an interval says little about a source
 
 
@@ -175,16 +176,21 @@ def _shares(
     if total <= 0:
         return tuple(Share(source, None, (None, None), None, False) for source in sources)
     named = components.shares(point, n)
-    spread = components.shares(components.solve(design.shape, draws.lambdas), n)
-    lows, highs = np.quantile(spread, [0.025, 0.975], axis=0)
+    solved = components.solve(design.shape, draws.lambdas)
+    spread = components.shares(solved, n)
+    lows, highs = np.quantile(spread, [1 - LEVEL, LEVEL], axis=0)
+    # One of several streams that decide nothing is often enough above 0: it takes one that is so among them all.
+    none = [float((solved[:, 1 << place] <= 0).mean()) for place in range(n)]
+    if min(none) >= (1 - LEVEL) / n:
+        highs[n] = 1.0
     for place in range(n):
         # Few seeds whose means happen to be alike do not show that a stream decides nothing, nor the others all.
         drawn, weights = components.above_zero(design.shape, draws.lambdas, draws.sums, place, rng)
         if not weights.sum() > 0:
             continue
         some = components.shares(components.solve(design.shape, drawn), n)
-        most = np.quantile(some[:, place], 0.975, method="inverted_cdf", weights=weights)
-        least = np.quantile(some[:, n], 0.025, method="inverted_cdf", weights=weights)
+        most = np.quantile(some[:, place], LEVEL, method="inverted_cdf", weights=weights)
+        least = np.quantile(some[:, n], 1 - LEVEL, method="inverted_cdf", weights=weights)
         highs[place], lows[n] = max(highs[place], most), min(lows[n], least)
     rows = []
     for place, source in enumerate(sources):

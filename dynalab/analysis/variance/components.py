@@ -14,6 +14,10 @@ square happens to be small nearly all draws of its component are negative, and s
 exact ones are; the upper end is therefore taken among the draws in which the component is not negative (Box and Tiao,
 "Bayesian Inference in Statistical Analysis", 1973, section 5.2), which can only lie farther up.
 
+Of several streams that decide nothing one is often above 0 in nearly all draws by chance, and the upper end of the
+residual's share was below 1 in 8 to 11% of designs of two such streams, in 15% of three. It is 1 except where a
+stream is above 0 in so many draws that it would be among them all (Bonferroni).
+
 Subsets are bit masks: bit f set means that factor f belongs to it. Arrays over subsets have shape (2^F,); entry 0 (the
 mean's stratum) has no mean square.
 """
