@@ -130,8 +130,12 @@ def unknown(config: EnsembleConfig, stack: Stack, loss: Loss) -> str | None:
 
 
 def measures(loss: Loss) -> bool:
-    """Return whether it finds what the loss's task measures beside: accuracy, by the largest or the sign of outputs."""
-    return all(by_hand(loss.task, "named_loss", plain) for plain in ("metrics", "correct"))
+    """Return whether it finds what the loss's task measures beside: accuracy, by the largest or the sign of outputs.
+
+    Nothing where no output is right or wrong.
+    """
+    plain = ("metrics", *("correct",) * hasattr(loss.task, "correct"))
+    return all(by_hand(loss.task, "named_loss", name) for name in plain)
 
 
 def passes(config: EnsembleConfig, stack: Stack, loss: Loss) -> Passes | None:
@@ -171,7 +175,7 @@ class Passes:
         chain, lowered, trained = _chain(stack), _lowered(loss), stack.trained
         assert chain is not None
         assert lowered is not None
-        self.trained = trained
+        self.trained, self._judges = trained, hasattr(loss.task, "correct")
         # What examples are, whatever a task of one's own makes of them: symbols or numbers, so many; labels or numbers.
         self._columns = 2 if chain.tables else trained[chain.layers[0][0]].shape[2]
         self._inputs = torch.int64 if chain.tables else torch.float32
@@ -196,6 +200,7 @@ class Passes:
     ) -> dict[str, Tensor]:
         """Return `loss` and `accuracy` over batches with weights (S, ...), float32, each of shape (S,), float64.
 
+        There is no accuracy where no output is right or wrong.
         To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
         """
 
@@ -204,7 +209,8 @@ class Passes:
                 losses, shares = self._evaluate(some, weights, correct)
                 yield from _parts(some, losses, shares)
 
-        return averaged(parts())
+        found = averaged(parts())
+        return found if self._judges else {"loss": found["loss"]}
 
     def _evaluate(
         self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
