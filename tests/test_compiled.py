@@ -622,7 +622,9 @@ def test_without_a_compiler_nothing_is_begun(tmp_path, monkeypatch):
         train(COMPILED, outputs=tmp_path / "outputs")
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))
-    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler, and there is none of no-such-compiler"):
+    with pytest.raises(
+        ConfigError, match="a C\\+\\+ compiler is needed, and there is none of no-such-compiler"
+    ):
         train(COMPILED, outputs=tmp_path / "outputs")
     assert not list(tmp_path.glob("outputs/*/*")) and not list((tmp_path / "cache").rglob("*.so"))
 
@@ -762,7 +764,8 @@ def test_examples_of_another_width_are_refused():
 def test_code_that_cannot_be_loaded_is_done_without(tmp_path, monkeypatch):
     """Unless it is asked for; and a compiler that fails is named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    library = compiler.library()
+    # Not loaded: this process would go on with what it has.
+    library = compiling._made(compiler.SOURCE, lambda command, seconds: None)
     library.write_bytes(b"")
     said: list[str] = []
     assert compiler.made(None, said.append) is None and "cannot be loaded" in said[0]
@@ -770,9 +773,22 @@ def test_code_that_cannot_be_loaded_is_done_without(tmp_path, monkeypatch):
         compiler.made(True)
     library.unlink()
     monkeypatch.setenv("CXX", shutil.which("false") or "false")
-    assert compiler.made(None, said.append) is None and "updates are made by torch: " in said[1]
-    (made,) = train([*RUNS, "seed=1"], outputs=tmp_path / "outputs")
+    line = "updates are made by torch, for "
+    assert compiler.made(None, said.append) is None and line in said[1] and "could not compile" in said[1]
+    # The command says so, the shard's log, and the attempt, which `runs show` has.
+    with pytest.warns(UserWarning, match=line):
+        (made,) = train([*RUNS, "seed=1"], outputs=tmp_path / "outputs")
     assert made.runs[0].status == "done"
+    (shard,) = Path(made.path).glob("shard-*")
+    (attempt,) = json.loads((shard / "run.json").read_text())["attempts"]
+    assert attempt["uncompiled"] == said[1] and said[1] in (shard / "log.txt").read_text()
+    # On a machine without a compiler the command says it only of long trainings: see test_train_cli.
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        (made,) = train([*RUNS, "seed=2"], outputs=tmp_path / "outputs")
+    attempts = [json.loads(path.read_text())["attempts"] for path in Path(made.path).glob("shard-*/run.json")]
+    assert all("updates are made by torch, for " in attempt["uncompiled"] for (attempt,) in attempts)
 
 
 def test_what_went_on_without_its_code_stays_without(tmp_path, monkeypatch):

@@ -278,13 +278,19 @@ def test_a_shard_that_another_process_trains_has_not_crashed(prepared, tmp_path)
     for shard, job in ((mine, "17_0"), (other, "16_0")):
         record = runfile.read(shard)
         record.settle("running")
-        record.attempts.append({"job": job})
+        record.attempts.append(
+            {"job": job, "host": "n7", "uncompiled": "updates are made by torch, for no reason"}
+        )
         runfile.write(shard, record)
     launcher, report = object.__new__(Launcher), Report()
     with Lock(mine.lock), Lock(other.lock):
         for index, shard in enumerate((mine, other)):
             launcher._settle(shard, f"17_{index}", Events(), report)
     assert [*report.failures] == [mine] and "job 17_0: crashed" in report.failures[mine]
+    # Jobs train on other machines, which may have no compiler.
+    assert report.warnings == [
+        f"{mine.ensemble.root.name}: on n7 updates are made by torch, for no reason",
+    ]
     assert [*report.held] == [other] and "is being trained by" in report.held[other]
 
 

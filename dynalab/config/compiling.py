@@ -49,7 +49,7 @@ def require() -> list[str]:
         named = os.environ.get("CXX")
         what = f"CXX={named} is no command" if named else f"there is none of {', '.join(COMPILERS)}"
         raise ConfigError(
-            f"needs a C++ compiler, and {what} on this machine; install one (apt-get install g++), name one "
+            f"a C++ compiler is needed, and {what} on this machine; install one (apt-get install g++), name one "
             "in CXX, or train without"
         )
     return command
@@ -59,9 +59,16 @@ def library(source: Path, say: Callable[[str, float], None] = lambda command, se
     """Return the library of a source for this machine, compiled where it is not kept yet; `say` is told what that took.
 
     Raises:
-        ConfigError: There is no compiler, or it fails.
+        ConfigError: There is no compiler, it fails, or what it made cannot be loaded.
         StoreError: Nothing can be kept.
     """
+    made = _made(source, say)
+    if loaded(made, {}) is None:
+        raise ConfigError(f"{made} cannot be loaded; delete it, or train without")
+    return made
+
+
+def _made(source: Path, say: Callable[[str, float], None]) -> Path:
     command = require()
     version = _version(*command)
     compiling = [*command, *FLAGS, *(() if "clang" in version else VECTORS)]
@@ -86,11 +93,19 @@ def library(source: Path, say: Callable[[str, float], None] = lambda command, se
     return made
 
 
-def available(source: Path) -> Path | None:
-    """Return the library of a source as `library` does, for what can be done without: None where that cannot be."""
+def available(
+    source: Path,
+    say: Callable[[str, float], None] = lambda command, seconds: None,
+    why: Callable[[str], None] = lambda reason: None,
+) -> Path | None:
+    """Return the library of a source as `library` does, for what can be done without: None where that cannot be.
+
+    Then `why` is told the reason.
+    """
     try:
-        return library(source)
-    except (DynalabError, OSError):
+        return library(source, say)
+    except (DynalabError, OSError) as error:
+        why(str(error))
         return None
 
 

@@ -156,6 +156,8 @@ class Launcher:
         # Slurm has no job of it any more: who is said to be running is gone.
         status = "crashed" if record.status == "running" else record.status
         events.finished(shard, status)
+        if line := attempt.get("uncompiled"):
+            report.warnings.append(f"{shard.ensemble.root.name}: on {attempt.get('host')} {line}")
         if status in runfile.FINAL:
             return
         outputs = OutputPaths(shard.ensemble.root.parent.parent)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dynalab.config import compiling
 from dynalab.config.ensemble import EnsembleConfig
-from dynalab.core.errors import ConfigError, DynalabError
+from dynalab.core.errors import ConfigError
 
 SOURCE = Path(__file__).with_name("compiled.cpp")
 KEY = "compute.compile=true"
@@ -32,37 +32,32 @@ def library(say: Callable[[str], None] = lambda line: None) -> Path:
     """Return the library for this machine, compiled where it is not kept yet; `say` is told what that took.
 
     Raises:
-        ConfigError: There is no compiler, or it fails.
+        ConfigError: There is no compiler, it fails, or what it made cannot be loaded.
         StoreError: Nothing can be kept.
     """
-
-    def tell(command: str, seconds: float) -> None:
-        say(f"updates were compiled for this machine by {command} in {seconds:.1f} s")
-
     with _named():
-        return compiling.library(SOURCE, tell)
+        return compiling.library(SOURCE, _telling(say))
 
 
 def made(asked: bool | None, say: Callable[[str], None] = lambda line: None) -> Path | None:
     """Return the library by which updates are made as `compute.compile` asks; None where they are made without.
 
-    What it took to make it is told to `say`, or why a compiler that is there cannot.
+    What it took to make it is told to `say`, or why it cannot be made where it was not asked for.
 
     Raises:
         ConfigError: It is asked for, and there is no compiler, it fails, or what it made cannot be loaded.
     """
-    if asked is False or (asked is None and compiling.compiler() is None):
-        return None
-    try:
-        found = library(say)
-        if compiling.loaded(found, {}) is None:
-            raise ConfigError(f"{KEY}: {found} cannot be loaded; delete it, or train without")
-        return found
-    except (DynalabError, OSError) as error:
-        if asked:
-            raise
-        say(f"updates are made by torch: {error}")
-        return None
+    if asked is None:
+        return compiling.available(
+            SOURCE, _telling(say), lambda why: say(f"updates are made by torch, for {why}")
+        )
+    return library(say) if asked else None
+
+
+def _telling(say: Callable[[str], None]) -> Callable[[str, float], None]:
+    return lambda command, seconds: say(
+        f"updates were compiled for this machine by {command} in {seconds:.1f} s"
+    )
 
 
 def planned(asked: bool | None, config: EnsembleConfig, device: str) -> bool:

@@ -157,7 +157,9 @@ _RUN = {
 _ATTEMPT = {
     **dict.fromkeys(("step", "first_step"), whole),
     **dict.fromkeys(("seconds", "train_seconds"), number),
-    **dict.fromkeys(("started", "ended", "host", "device", "commit", "error", "python", "job"), (text,)),
+    **dict.fromkeys(
+        ("started", "ended", "host", "device", "commit", "error", "python", "job", "uncompiled"), (text,)
+    ),
     **dict.fromkeys(("dynalab", "torch", "cpu"), (text,)),
     "argv": [text],
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from dynalab.config import compiling
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
 from dynalab.core.errors import ConfigError, DynalabError, Locked, StoreError
@@ -100,6 +101,12 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     with Session(paths, job, lock, log, shard) as session:
         known = dict(shard.plan)
         session.resume(way[index], index, found, state)
+        if line := session.loop.updates.without:
+            attempt["uncompiled"] = line
+            log.warning(line)
+            # That there is no compiler is told before training, where it matters; of another machine by its attempt.
+            if compiling.compiler() is not None:
+                control.warnings.append(f"{paths.ensemble.root.name}: {line}")
         if shard.plan != known:
             # What it is trained by, before there is anything that it trained.
             runfile.write(paths, shard)

@@ -68,6 +68,7 @@ class Updates:
         gradients: What it is given.
         masks: Which weights are held.
         code: The name of the compiled code that makes them and evaluates runs; None where none does.
+        without: In a sentence why they are made by torch, where there is no compiled code on this machine; else None.
         uncompiled: Why they are not compiled, though they were to be; None where they are, or were not to be.
         are_over: Whether every run has diverged, as of the last time that was looked at, which is on a grid of the
             step; on a card the time before.
@@ -110,6 +111,7 @@ class Updates:
         self._averaging: Averaging | None = None
         self.code: str | None = None
         self.uncompiled: str | None = None
+        self.without: str | None = None
         self._parts = config.train.accumulate
         self.gradients = Gradients(stack, loss, data, self.optimizer, config, self.masks)
 
@@ -131,7 +133,12 @@ class Updates:
         """
         self.uncompiled = self.unknown(config, averaging)
         large = sum(param[0].numel() for param in self.stack.trained.values()) > MOST_WEIGHTS
-        if self.uncompiled is not None or (asked is None and large) or (code := made(asked)) is None:
+        if self.uncompiled is not None or (asked is None and large):
+            return
+        lines: list[str] = []
+        code = made(asked, lines.append)
+        if code is None:
+            self.without = lines[-1] if lines else None
             return
         self.code = code.stem
         keys = config.train, self._sphere, self.gradients.orthogonal
