@@ -11,6 +11,7 @@ import pytest
 
 import dynalab
 from dynalab.cli.app import run as command
+from dynalab.imports import forms
 from dynalab.imports.rows import STEPS, Rows, guess_column, joined
 from dynalab.imports.runs import PUBLISHED
 
@@ -132,6 +133,41 @@ def test_runs_that_several_columns_name(take):
         ("lr0.1-seed0", 0), ("lr0.1-seed1", 1), ("lr0.2-seed0", 0), ("lr0.2-seed1", 1),
     }  # fmt: skip
     assert dynalab.load("a").metrics == ["loss"]
+
+
+# With the ids that tables had before seeds were read of names.
+@pytest.mark.parametrize(
+    ("words", "text", "seeds", "digest"),
+    [
+        ("a.csv", "seed,step,loss\n3,0,2\n3,1,1\n11,0,3\n", {"3": 3, "11": 11}, "7383249dfa"),
+        ("a.csv --run Seed", "Seed,step,loss\n3,0,2\n3,1,1\n11,0,3\n", {"3": 3, "11": 11}, "7383249dfa"),
+        ("a.csv", "seed,step,tag,value\n3,0,loss,2\n3,0,acc,1\n4,0,loss,3\n", {"3": 3, "4": 4}, "72af665642"),
+        (
+            "a.csv --split lr",
+            "seed,lr,step,loss\n0,1,0,2\n0,2,0,4\n",
+            {"seed0-lr1": 0, "seed0-lr2": 0},
+            "af314c5f35",
+        ),
+        ("a.csv", "seed,step,loss\na,0,2\nb,0,1\n", {"a": None, "b": None}, "f34e7fe1a2"),
+        ("a.csv", "seed,step,loss\n0.5,0,2\n1,0,1\n", {"0.5": None, "1": None}, "ba5b47eb2b"),
+    ],
+)
+def test_a_column_that_names_runs_by_their_seeds_says_these(take, words, text, seeds, digest):
+    document, _ = take(words, a_DOT_csv=text)
+    assert {item["id"].partition("/")[2]: item["seed"] for item in document["runs"]} == seeds
+    assert document["id"] == digest and "seed" not in " ".join(dynalab.load("a").metrics)
+
+
+def test_runs_that_were_stored_without_their_seeds_get_them(take, monkeypatch):
+    text = "seed,step,loss\n3,0,2\n3,1,1\n11,0,3\n"
+    with monkeypatch.context() as patched:
+        patched.setattr(forms, "are_seeds", lambda values: values < 0)
+        before, _ = take("a.csv", a_DOT_csv=text)
+    after, said = take("a.csv")
+    assert [item["seed"] for item in before["runs"]] == [None, None] and "not told its seeds" in said
+    assert after["id"] == before["id"] and [item["seed"] for item in after["runs"]] == [3, 11]
+    again, said = take("a.csv")
+    assert not again["new"] and "seeds" not in said
 
 
 def test_a_table_of_many_runs_is_no_single_run(tmp_path, capsys):

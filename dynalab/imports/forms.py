@@ -23,6 +23,7 @@ from dynalab.imports.rows import (
     VALUES,
     Form,
     Rows,
+    are_seeds,
     guess_column,
     joined_names,
     numeric_columns,
@@ -60,7 +61,13 @@ def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
     if form.split in (step, *runs):
         raise ConfigError(f"--split {form.split}: this column has another meaning already")
     apart = [*runs] if form.split is None else [*runs, form.split]
-    rest = frame.drop(columns=[name for name in (*apart, step) if name != "seed" or runs == ["seed"]])
+    rest = frame.drop(columns=[name for name in (*apart, step) if name != "seed"])
+    by_seed = runs == ["seed"] or ([*map(plain_name, runs)] == ["seed"] and "seed" not in frame)
+    if by_seed:
+        seeds = numbers(frame[runs[0]])[0]
+        rest = rest.drop(columns="seed", errors="ignore")
+        if len(seeds) and are_seeds(seeds).all():
+            rest["seed"] = seeds
     key, value = _key_columns(rest, form)
     found = [names(frame[name], f"--run {name}") for name in runs]
     if pieces is not None:
@@ -87,6 +94,7 @@ def _long(frame: pd.DataFrame, form: Form, alone: str) -> Rows:
                 f"no numeric column beside {' and '.join([*apart, step])}: there is no metric{why}"
             )
         rows = Rows(labels, counted, columns, True, [f"columns left out: {'; '.join(left)}"] if left else [])
+    rows.by_seed = by_seed
     rows.pieces = frozenset(() if pieces is None else pieces)
     if guessed:
         rows.doubts.append(f"from the header: {'; '.join(guessed)}")

@@ -75,6 +75,7 @@ class Rows:
         notes: What was left out or read otherwise than it is written.
         doubts: What was guessed, and what may not be what it seems.
         pieces: The values of the column that runs are split by.
+        by_seed: Whether the column that names the runs is that of their seeds.
     """
 
     names: np.ndarray
@@ -84,6 +85,13 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     pieces: frozenset[str] = frozenset()
+    by_seed: bool = False
+
+
+def are_seeds(values: np.ndarray) -> np.ndarray:
+    """Return which numbers may be seeds: whole, not below 0, and exact in float64."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values >= 0) & (values % 1 == 0) & (values < 2**53))
 
 
 def plain_name(name: str) -> str:
@@ -181,4 +189,5 @@ def joined(parts: Sequence[Rows]) -> Rows:
         list(dict.fromkeys(note for part in parts for note in part.notes)),
         list(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
         frozenset[str]().union(*(part.pieces for part in parts)),
+        all(part.by_seed for part in parts),
     )

@@ -13,7 +13,7 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.convergence import direction_of
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
-from dynalab.imports.rows import CLOCKS, Rows
+from dynalab.imports.rows import CLOCKS, Rows, are_seeds
 
 if TYPE_CHECKING:
     from dynalab.store.references import References
@@ -86,6 +86,7 @@ class Imported:
         references: Where checkpoints stand; None of a table.
         contents: Run, step and hash of the weights of each of them.
         computed: Metrics that were computed from these weights, which stand for them.
+        by_seed: Whether runs are named by their seeds alone, which say no more than names do.
     """
 
     metrics: tuple[str, ...]
@@ -95,6 +96,7 @@ class Imported:
     references: References | None = None
     contents: tuple[tuple[str, int, str], ...] = ()
     computed: frozenset[str] = frozenset()
+    by_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
         if name in columns or name in RESERVED:
             raise ConfigError(f"--const {name}: the table has this column")
     metrics, runs = _assemble(rows.names, rows.steps, columns, seeds, changes.constants, notes)
-    return Imported(metrics, runs, notes, rows.doubts)
+    return Imported(metrics, runs, notes, rows.doubts, by_seed=rows.by_seed)
 
 
 def _mapped(columns: Mapping[str, np.ndarray], renamed: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -177,9 +179,7 @@ def _seeds(columns: Mapping[str, np.ndarray], names: np.ndarray) -> dict[str, in
 
     seeds = pd.Series(columns["seed"]).groupby(names).agg(["min", "max", "count", "size"])
     low, high = seeds["min"].to_numpy(), seeds["max"].to_numpy()
-    with np.errstate(invalid="ignore"):
-        whole = (low == high) & (low >= 0) & (low % 1 == 0) & (low < 2**53)
-    if not (whole & (seeds["count"] == seeds["size"]).to_numpy()).all():
+    if not ((low == high) & are_seeds(low) & (seeds["count"] == seeds["size"]).to_numpy()).all():
         return None
     return {str(name): int(seed) for name, seed in zip(seeds.index, low, strict=True)}
 

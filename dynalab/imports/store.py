@@ -205,7 +205,9 @@ def digest_of(imported: Imported) -> str:
         digest.update(json.dumps([CHECKPOINTS, [*imported.references.shapes], imported.contents]).encode())
     digest.update(json.dumps(["imported", sorted(imported.metrics)]).encode())
     for run in imported.runs:
-        digest.update(json.dumps([run.name, run.seed, len(run.steps)]).encode())
+        # Of runs that seeds name these were not known once, and ids stay.
+        seed = None if imported.by_seed else run.seed
+        digest.update(json.dumps([run.name, seed, len(run.steps)]).encode())
         digest.update(run.steps.astype("<i8").tobytes())
         values = run.values[:, order].astype("<f8")
         # Every NaN is the same NaN, and there is one zero.
@@ -255,7 +257,11 @@ def _store(
         levels = dict(order.levels) if order.levels is not None else {} if order.force else known or {}
         lost = {f"{digest}/{run.label}": run.diverged_step(imported.metrics) for run in imported.runs}
         unmarked = not damaged and lost != {run.run: run.diverged_step for run in kept.runs}
-        new = order.force or damaged or levels != known or unmarked
+        seeds = {f"{digest}/{run.label}": run.seed for run in imported.runs}
+        seedless = not damaged and seeds != {run.run: run.seed for run in kept.runs}
+        new = order.force or damaged or levels != known or unmarked or seedless
+        if seedless:
+            notes.append(f"{digest} is stored again: it was not told its seeds")
         if unmarked:
             notes.append(f"{digest} is stored again: it was not told which of its runs diverged")
         if known is None:
