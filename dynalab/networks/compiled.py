@@ -290,7 +290,7 @@ def _pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
 def shape(param: Tensor) -> tuple[int, int]:
     """Return the rows and columns of one run's matrix, or of its vector."""
     rows = param.shape[1] if param.dim() > 2 else 1
-    return rows, param[0].numel() // rows
+    return rows, param.numel() // (param.shape[0] * rows)
 
 
 def require(refused: int) -> None:

@@ -39,9 +39,13 @@ class Norms:
         """Return the norms, each (S,) in float64."""
         import torch
 
-        from dynalab.probes.spectra import squares
+        from dynalab.probes.spectra import norms, squares
 
-        own = squares({name: state.params[name] for name in self.names})
+        now = {name: state.params[name] for name in self.names}
+        known = norms(now, state.previous, state.gradients, self.last_layer)
+        if known is not None:
+            return dict(zip(COLUMNS, known.unbind()[: 3 if self.last_layer is None else 5], strict=False))
+        own = squares(now)
         result = {"param_norm": joint(own)}
         missing = torch.full_like(result["param_norm"], torch.nan)
         result["grad_norm"] = result["update_norm"] = missing
@@ -50,7 +54,7 @@ class Norms:
             result["grad_norm"] = joint(squares(found)) if found else torch.zeros_like(missing)
         steps: dict[str, Tensor] = {}
         if state.previous is not None:
-            steps = squares({name: state.params[name] for name in self.names}, state.previous)
+            steps = squares(now, state.previous)
             result["update_norm"] = joint(steps)
         if self.last_layer is not None:
             result["last_layer_norm"] = own[self.last_layer].sqrt()

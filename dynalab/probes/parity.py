@@ -16,7 +16,7 @@ The first layer is the first matrix that the network counts as its weights (`dyn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dynalab.config.keys import key
@@ -67,6 +67,8 @@ class ParityProgress:
     k: int
     coefficients: Coefficients | None = None
     needs: frozenset[str] = frozenset({"initial"})
+    # The sets of the network's inputs, once they are made.
+    _made: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     def measure(self, state: ProbeState) -> dict[str, Tensor]:
         """Return the movements, each (S,) in float64; without `parity_irrelevant` where every coordinate counts."""
@@ -76,7 +78,9 @@ class ParityProgress:
         now, then = (next(matrices(params, self.first)) for params in (state.params, state.initial))
         result = dict(zip(COLUMNS, _movement(now, then, self.k), strict=False))
         if self.coefficients is not None:
-            found = self.coefficients(state.params, _sets(self.k, now.shape[2], now.device))
+            if not self._made:
+                self._made.append(_sets(self.k, now.shape[2], now.device))
+            found = self.coefficients(state.params, self._made[0])
             ratio = found[:, 0].abs() / found[:, 1:].square().mean(1).sqrt()
             result["parity_fourier"] = ratio.masked_fill(~ratio.isfinite(), torch.nan)
         return result

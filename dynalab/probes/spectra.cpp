@@ -480,25 +480,46 @@ extern "C" int statistics(const Part *weights, const Size *rows, Size count, con
 
 // The sum of squares of each of some tensors of S runs, or of what they differ in from others, null where from 0:
 // (count, S).
+static double square_sum(const Part &part, const Part *other, Size run) {
+  const Size n = part.count;
+  const float *x = part.at + run * n, *y = other ? other->at + run * n : nullptr;
+  Vec sums[4]{};
+  double rest = 0;
+  Size k = 0;
+  for (; k + 4 * V <= n; k += 4 * V)
+    UNROLL for (int i = 0; i < 4; i++) {
+      const Vec off = y ? load(x + k + i * V) - load(y + k + i * V) : load(x + k + i * V);
+      sums[i] += off * off;
+    }
+  for (; k < n; k++) {
+    const double off = y ? (double)x[k] - y[k] : x[k];
+    rest += off * off;
+  }
+  return sum(sums[0] + sums[1] + (sums[2] + sums[3])) + rest;
+}
+
 extern "C" void squares(const Part *parts, const Part *others, Size count, Size runs, double *to) {
   for (Size part = 0; part < count; part++)
-    for (Size run = 0; run < runs; run++) {
-      const Size n = parts[part].count;
-      const float *x = parts[part].at + run * n, *y = others ? others[part].at + run * n : nullptr;
-      Vec sums[4]{};
-      double rest = 0;
-      Size k = 0;
-      for (; k + 4 * V <= n; k += 4 * V)
-        UNROLL for (int i = 0; i < 4; i++) {
-          const Vec off = y ? load(x + k + i * V) - load(y + k + i * V) : load(x + k + i * V);
-          sums[i] += off * off;
-        }
-      for (; k < n; k++) {
-        const double off = y ? (double)x[k] - y[k] : x[k];
-        rest += off * off;
-      }
-      *to++ = sum(sums[0] + sums[1] + (sums[2] + sums[3])) + rest;
+    for (Size run = 0; run < runs; run++) *to++ = square_sum(parts[part], others ? others + part : others, run);
+}
+
+// The squared norms of gradients, of what weights differ in from those before, and of the weights; and of the last layer's among
+// the weights those of the weights and of the difference: (5, S). NaN of what is null.
+extern "C" void norms(const Part *weights, const Part *before, Size count, const Part *gradients, Size several, Size last,
+                      Size runs, double *to) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (Size run = 0; run < runs; run++, to++) {
+    double all[3] = {gradients ? 0 : nan, before ? 0 : nan, 0}, ends[2] = {nan, nan};
+    for (Size part = 0; gradients && part < several; part++) all[0] += square_sum(gradients[part], nullptr, run);
+    for (Size part = 0; part < count; part++) {
+      const double own = square_sum(weights[part], nullptr, run);
+      const double moved = before ? square_sum(weights[part], before + part, run) : nan;
+      all[1] += moved, all[2] += own;
+      if (part == last) ends[0] = own, ends[1] = moved;
     }
+    for (int i = 0; i < 3; i++) to[i * runs] = all[i];
+    for (int i = 0; i < 2; i++) to[(3 + i) * runs] = ends[i];
+  }
 }
 
 // How far matrices (S, m, n) have moved: the largest size of an entry of what they differ in from others, the same over

@@ -29,6 +29,7 @@ _FUNCTIONS = {
     "statistics": [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_double, c_void_p],
     "spectra": [*[c_void_p] * 3, c_int64, c_double, c_void_p],
     "squares": [c_void_p, c_void_p, c_int64, c_int64, c_void_p],
+    "norms": [c_void_p, c_void_p, c_int64, c_void_p, *[c_int64] * 3, c_void_p],
     "movement": [c_void_p, c_void_p, *[c_int64] * 4, c_void_p],
     "coefficients": [*[c_void_p] * 3, *[c_int64] * 3, c_void_p, c_int64, c_int64, c_void_p],
 }
@@ -125,6 +126,38 @@ def squares(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor] | None =
     return dict(zip(tensors, found, strict=True))
 
 
+def norms(
+    weights: Mapping[str, Tensor],
+    before: Mapping[str, Tensor] | None,
+    gradients: Mapping[str, Tensor] | None,
+    last: str | None,
+) -> Tensor | None:
+    """Return the norms of `dynalab.probes.gradients`, in its order, (5, S), in compiled code.
+
+    None where it does not know the tensors.
+
+    Args:
+        weights: Name -> (S, ...).
+        before: The weights that they are to be compared with.
+        gradients: Of some of them.
+        last: The last layer's.
+    """
+    names = list(weights)
+    then = None if before is None else [before[name] for name in names]
+    slopes = None if gradients is None else [gradients[name] for name in names if name in gradients]
+    made = _known([*weights.values(), *(then or ()), *(slopes or ())])
+    if made is None:
+        return None
+    (now, parts), old, steep = (
+        (None, None) if it is None else _parts(it) for it in ([*weights.values()], then, slopes)
+    )
+    assert now is not None
+    found = torch.empty(5, len(now[0]), dtype=torch.float64)
+    place = names.index(last) if last is not None and last in weights else -1
+    made.norms(parts, old[1], len(names), steep[1], len(slopes or ()), place, len(now[0]), found.data_ptr())
+    return found.sqrt_()
+
+
 def movement(now: Tensor, then: Tensor, k: int) -> Tensor | None:
     """Return of matrices (S, m, n) the columns of `dynalab.probes.parity` but the last, (4, S), in compiled code.
 
@@ -166,4 +199,4 @@ def _require(refused: int) -> None:
 def _parts(tensors: Sequence[Tensor]) -> tuple[list[Tensor], ctypes.Array[_Part]]:
     """Return tensors in one piece each, to be held, and what the code is told of them."""
     held = [it.contiguous() for it in tensors]
-    return held, (_Part * len(held))(*(_Part(it.data_ptr(), it[0].numel()) for it in held))
+    return held, (_Part * len(held))(*(_Part(it.data_ptr(), it.numel() // it.shape[0]) for it in held))

@@ -29,7 +29,9 @@ class Losses:
 
     def __init__(self, width: int, device: torch.device, spikes: Spikes | None) -> None:
         self.diverged_step = torch.full((width,), -1, dtype=torch.int64, device=device)
-        self._largest = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
+        # The largest, and the last losses, of no update; neither is written into.
+        self._least = torch.full((width,), -torch.inf, dtype=torch.float64, device=device)
+        self._largest, self._nothing = self._least, torch.full_like(self._least, torch.nan)
         self._recent: list[Tensor] = []  # (n, S) each
         self._last: Tensor | None = None
         self.spikes = spikes
@@ -46,28 +48,28 @@ class Losses:
         """Fold the losses of the last updates, up to `step`, into their maximum and into the step of divergence."""
         if not self._recent:
             return
-        rows = torch.cat(self._recent).to(torch.float64)
-        largest = rows.amax(0)
+        rows = torch.cat(self._recent) if len(self._recent) > 1 else self._recent[0]
+        largest = rows.amax(0).to(torch.float64)
         self._largest = torch.maximum(self._largest, largest)
         if self.spikes is not None:
             self.spikes.add(largest)
-        bad = ~rows.isfinite()
+        finite = rows.isfinite()
         self._recent.clear()
         # A card is not waited for.
-        if rows.device.type == "cpu" and not bad.any():
+        if rows.device.type == "cpu" and finite.all():
             return
+        bad = ~finite
         first = bad.to(torch.int8).argmax(0) + (step - len(rows) + 1)
         fresh = bad.any(0) & (self.diverged_step < 0)
         self.diverged_step = torch.where(fresh, first, self.diverged_step)
 
     def row(self, step: int) -> dict[str, Tensor]:
         """Return the last loss and the largest since the last row, (S,) each, NaN where there was no update."""
-        nothing = torch.full_like(self._largest, torch.nan)
         # Not the last of those to be folded: others may have folded them at this step.
-        last = nothing if self._last is None else self._last.to(torch.float64)
+        last = self._nothing if self._last is None else self._last.to(torch.float64)
         self.fold(step)
-        largest = torch.where(self._largest == -torch.inf, nothing, self._largest)
-        self._largest = torch.full_like(self._largest, -torch.inf)
+        largest = torch.where(self._largest == self._least, self._nothing, self._largest)
+        self._largest = self._least
         return dict(zip(OF_UPDATES, (last, largest), strict=True))
 
     def tensors(self) -> dict[str, Tensor]:

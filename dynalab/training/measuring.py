@@ -82,7 +82,7 @@ class Measurement:
             rows.setdefault(self.grid.name, {}).update(host.finish(self._finish, prepared, self._names[0]))
             return
         measure = self.probe.measure
-        with unwritten(measure, _tensors_of(state), bits=not self._names):
+        with unwritten(measure, _tensors_of(state) if place_of(measure) else {}, bits=not self._names):
             row = measure(state)
         some = isinstance(row, dict) and (row or not place_of(measure))
         require(some, measure, row, "a dictionary, name -> one value a run")
