@@ -7,6 +7,7 @@ its own whatever is beside it. Updates are made of such passes in `dynalab.train
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 from pathlib import Path
@@ -21,7 +22,6 @@ from dynalab.core.batch import Batch, Bits
 from dynalab.core.plugins import by_hand
 from dynalab.models.base import Chain
 from dynalab.networks.compiler import made
-from dynalab.networks.evaluation import averaged
 from dynalab.networks.stack import Stack
 from dynalab.tasks.loss import Loss
 
@@ -168,6 +168,7 @@ class Passes:
         library: The code.
         trained: The weights of the networks, name -> (S, ...).
         work: What the code is told.
+        judges: Whether an output is right or wrong.
     """
 
     def __init__(self, code: Path, stack: Stack, loss: Loss) -> None:
@@ -175,7 +176,7 @@ class Passes:
         chain, lowered, trained = _chain(stack), _lowered(loss), stack.trained
         assert chain is not None
         assert lowered is not None
-        self.trained, self._judges = trained, hasattr(loss.task, "correct")
+        self.trained, self.judges = trained, hasattr(loss.task, "correct")
         # What examples are, whatever a task of one's own makes of them: symbols or numbers, so many; labels or numbers.
         self._columns = 2 if chain.tables else trained[chain.layers[0][0]].shape[2]
         self._inputs = torch.int64 if chain.tables else torch.float32
@@ -196,33 +197,47 @@ class Passes:
             self.work.biases[i] = -1 if bias is None else places[bias]
 
     def means(
-        self, batches: Iterable[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Return `loss` and `accuracy` over batches with weights (S, ...), float32, each of shape (S,), float64.
+        self,
+        splits: Sequence[Iterable[Batch]],
+        weights: Mapping[str, Tensor],
+        correct: list[Tensor] | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """Return `loss` and `accuracy`, (S,), float64, over the batches of each split with weights (S, ...), float32.
 
         There is no accuracy where no output is right or wrong.
-        To `correct`, where it is given, is added of every batch which of its examples are right, (S, B).
+        To `correct`, where it is given, is added of every batch of the last split which of its examples are right,
+        (S, B).
         """
-
-        def parts() -> Iterator[tuple[dict[str, Tensor], int]]:
-            for some in _pieces(batches):
-                losses, shares = self._evaluate(some, weights, correct)
-                yield from _parts(some, losses, shares)
-
-        found = averaged(parts())
-        return found if self._judges else {"loss": found["loss"]}
+        sizes: list[list[int]] = [[] for _ in splits]
+        found: list[tuple[Tensor, Tensor]] = []
+        for some in _pieces(splits):
+            found.append(self._evaluate(some, weights, correct, len(splits) - 1))
+            for split, batch in some:
+                sizes[split].append(batch.size)
+        if not found:
+            return [{} for _ in splits]
+        several = [torch.cat(one) if len(one) > 1 else one[0] for one in zip(*found, strict=True)]
+        losses, shares = (one.split([*map(len, sizes)]) for one in several)
+        means = [*map(means_of, sizes, losses, shares)]
+        return means if self.judges else [{n: x for n, x in own.items() if n == "loss"} for own in means]
 
     def _evaluate(
-        self, batches: Sequence[Batch], weights: Mapping[str, Tensor], correct: list[Tensor] | None
+        self,
+        batches: Sequence[tuple[int, Batch]],
+        weights: Mapping[str, Tensor],
+        correct: list[Tensor] | None,
+        last: int,
     ) -> tuple[Tensor, Tensor]:
+        """Return losses and accuracies, (batches, S), of batches of some splits; `correct` is of the `last` one."""
         alive: list[Tensor] = []
-        told = np.concatenate([self.described(batch, alive) for batch in batches])
+        told = np.concatenate([self.described(batch, alive) for _, batch in batches])
         losses = torch.empty(len(batches), self.work.runs, dtype=torch.float64)
         shares = torch.empty_like(losses)
         if correct is not None:
-            right = [torch.empty(batch.targets.shape, dtype=torch.bool) for batch in batches]
-            told["right"] = [which.data_ptr() for which in right]
-            correct += right
+            for place, (split, batch) in enumerate(batches):
+                if split == last:
+                    correct.append(torch.empty(batch.targets.shape, dtype=torch.bool))
+                    told["right"][place] = correct[-1].data_ptr()
         params = (Param * len(self.trained))()
         for own, (name, trained) in zip(params, self.trained.items(), strict=True):
             tensor = weights[name].contiguous()
@@ -262,23 +277,30 @@ class Passes:
         return told
 
 
-def means_of(batches: Sequence[Batch], losses: Tensor, shares: Tensor) -> dict[str, Tensor]:
-    """Return the means over batches of what the code says of each, (batches, S): `loss` and `accuracy`, (S,)."""
-    return averaged(_parts(batches, losses, shares))
+def means_of(sizes: Sequence[int], losses: Tensor, shares: Tensor) -> dict[str, Tensor]:
+    """Return the means over batches of some sizes of what the code says of each, (batches, S), float64.
+
+    They are `loss` and `accuracy`, (S,), the same to the bit as by `dynalab.networks.evaluation.averaged`.
+    """
+
+    if not sizes:
+        return {}
+
+    def mean(values: Tensor) -> Tensor:
+        weighted = values.numpy().astype(np.float64) * np.array(sizes)[:, None]
+        return torch.from_numpy(functools.reduce(np.add, weighted) / sum(sizes))
+
+    return {"loss": mean(losses), "accuracy": mean(shares)}
 
 
-def _parts(
-    batches: Sequence[Batch], losses: Tensor, shares: Tensor
-) -> Iterator[tuple[dict[str, Tensor], int]]:
-    for batch, loss, share in zip(batches, losses, shares, strict=True):
-        yield {"loss": loss, "accuracy": share}, batch.size
+def _pieces(splits: Sequence[Iterable[Batch]]) -> Iterator[list[tuple[int, Batch]]]:
+    """Deal batches, which may be made as they are asked for, into pieces that go through the code at once.
 
-
-def _pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
-    """Deal batches, which may be made as they are asked for, into pieces that go through the code at once."""
-    held, taken = list[Batch](), 0
-    for batch in batches:
-        held.append(batch)
+    Each goes with the place of its split.
+    """
+    held, taken = list[tuple[int, Batch]](), 0
+    for split, batch in ((split, batch) for split, batches in enumerate(splits) for batch in batches):
+        held.append((split, batch))
         taken += batch.inputs.untyped_storage().nbytes()
         if taken > MOST_BYTES:
             yield held

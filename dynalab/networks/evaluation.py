@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,8 +22,11 @@ from dynalab.tasks.loss import Loss
 MOST_ENTRIES = 1 << 17
 
 
-# Batches, weights (S, ...) and a list for which examples are right -> means of loss and metrics, name -> (S,).
-Means = Callable[[Iterable[Batch], Mapping[str, Tensor], list[Tensor] | None], dict[str, Tensor]]
+# Batches of some splits, weights (S, ...) and a list for which examples of the last split are right -> means of loss
+# and metrics, name -> (S,), of each split.
+Means = Callable[
+    [Sequence[Iterable[Batch]], Mapping[str, Tensor], list[Tensor] | None], list[dict[str, Tensor]]
+]
 
 
 class Evaluation:
@@ -40,6 +43,28 @@ class Evaluation:
         # Split -> names of its metrics, once they are known.
         self._names: dict[str, tuple[str, ...]] = {}
 
+    def both(
+        self,
+        weights: Mapping[str, Tensor],
+        correct: list[Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return what `of` does of `train` and of `test`; `correct` is of the latter."""
+        if self.compiled is None:
+            train = self.of("train", weights, None, buffers)
+            return {**train, **self.of("test", weights, correct, buffers)}
+        return self._compiled(("train", "test"), self.compiled, weights, correct)
+
+    def _compiled(
+        self,
+        splits: Sequence[str],
+        means: Means,
+        weights: Mapping[str, Tensor],
+        correct: list[Tensor] | None,
+    ) -> dict[str, Tensor]:
+        found = means([self._data.eval_batches(split) for split in splits], weights, correct)
+        return {f"{s}_{name}": x for s, own in zip(splits, found, strict=True) for name, x in own.items()}
+
     def of(
         self,
         split: str,
@@ -52,10 +77,9 @@ class Evaluation:
         To `correct`, where it is given, is added of every batch which of its examples are right, (S, B), as the task
         says. `buffers` (S, ...) stand in the place of those that go with the evaluated weights.
         """
-
-        batches = self._data.eval_batches(split)
         if self.compiled is not None:
-            return {f"{split}_{name}": x for name, x in self.compiled(batches, weights, correct).items()}
+            return self._compiled((split,), self.compiled, weights, correct)
+        batches = self._data.eval_batches(split)
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:
             outputs = self._outputs(batch.inputs, weights, buffers).to(self._loss.dtype)

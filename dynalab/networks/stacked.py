@@ -176,7 +176,7 @@ class Stacked:
         state = self._state(params, buffers)
         numbers = not any(x.requires_grad or x.dtype != torch.float32 for x in state[0].values())
         if self._passes is not None and numbers and not training:
-            means = self._passes.means(self._batches(examples), state[0])
+            means = self._passes.means([self._batches(examples)], state[0])[0]
             return {name: value[: self.width] for name, value in means.items()}
 
         def means_of(batch: Batch) -> tuple[dict[str, Tensor], int | Tensor]:

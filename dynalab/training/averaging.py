@@ -170,9 +170,7 @@ class Averaging:
             missing = like.new_full((len(like),), torch.nan, dtype=torch.float64)
             return {f"{AVERAGED}{name}": missing for name in names}
         weights, buffers = found
-        row: dict[str, Tensor] = {}
-        for split in ("train", "test"):
-            row |= self._evaluation.of(split, weights, buffers=buffers)
+        row = self._evaluation.both(weights, buffers=buffers)
         return {f"{AVERAGED}{name}": value for name, value in row.items()}
 
     def stored(self, step: int) -> dict[str, Tensor]:

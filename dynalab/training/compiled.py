@@ -103,7 +103,7 @@ class Coming:
             if self._told is None:
                 self._found = self._evaluate()
             else:
-                means = means_of(self._pieces, *self._told)
+                means = means_of([batch.size for batch in self._pieces], *self._told)
                 self._found = dict(zip(self._names, means.values(), strict=True))
         return self._found
 
@@ -239,7 +239,7 @@ class Compiled(Passes):
             if (own != part).any():
                 return False
             first += piece.size
-        return first == batch.size and self.work.loss <= LOSSES.index("stablemax")
+        return first == batch.size and self.judges and self.work.loss <= LOSSES.index("stablemax")
 
     def _take(self, takings: Sequence[Taking]) -> np.ndarray:
         """Say what may take in the weights, and return what does so after each update, (steps,)."""

@@ -221,9 +221,7 @@ class Measuring:
         correct: list[Tensor] | None = [] if "correct" in needs else None
         if step in self.eval_grid:
             losses = self._losses.row(step)
-            train = self._train()
-            test = self._evaluation.of("test", self._updates.evaluated(), correct)
-            own: dict[str, Tensor | Promised] = {**train, **test}
+            own = self._own(correct)
             average = self._averaging.row(step, own) if self._averaging is not None else {}
             embedded = self._embedding.row() if self._embedding is not None else {}
             rows[self.eval_grid.name] = {**own, **average, **losses, **embedded}
@@ -244,12 +242,16 @@ class Measuring:
             *declared, *(other.columns for other in others)
         )
 
-    def _train(self) -> Mapping[str, Tensor | Promised]:
-        """Return what there is of the training examples, by the pass of the next update where that has them all."""
-        if self._updates.gradients.shares_pass:
-            return self._shared_pass()
-        names = ("train_loss", "train_accuracy")
-        return self._updates.coming(lambda: self.evaluate("train"), names) or self.evaluate("train")
+    def _own(self, correct: list[Tensor] | None) -> dict[str, Tensor | Promised]:
+        """Evaluate the runs: training examples in the pass of the next update, where that has them all."""
+        updates, train = self._updates, dict[str, Tensor | Promised]()
+        if updates.gradients.shares_pass:
+            train |= self._shared_pass()
+        else:
+            train |= updates.coming(lambda: self.evaluate("train"), ("train_loss", "train_accuracy"))
+        if not train:
+            return {**self._evaluation.both(updates.evaluated(), correct)}
+        return {**train, **self._evaluation.of("test", updates.evaluated(), correct)}
 
     def _shared_pass(self) -> dict[str, Tensor]:
         """Evaluate the training examples in the pass of the next update, which is made now."""
@@ -308,7 +310,7 @@ class Measuring:
 
     def measure_all(self) -> None:
         """Evaluate, and measure every probe, whatever the step: for what it takes."""
-        own = {**self.evaluate("train"), **self.evaluate("test")}
+        own = self._evaluation.both(self._updates.evaluated())
         if self._averaging is not None:
             self._averaging.row(self._updates.step, own)
         state = self.state(needs_of(self.items))
@@ -320,7 +322,7 @@ class Measuring:
         own = [item for item in self.items if place_of(item.probe)]
         if not own:
             return
-        self._evaluated |= {*self.evaluate("train"), *self.evaluate("test")}
+        self._evaluated |= self._evaluation.both(self._updates.evaluated()).keys()
         state, rows = self.state(needs_of(own)), Rows()
         for item in own:
             item.measure(state, rows, taken=self._taken(item))

@@ -164,17 +164,15 @@ class Updates:
         """Whether the next updates are made in compiled code."""
         return self._compiled is not None
 
-    def coming(
-        self, evaluate: Callable[[], dict[str, Tensor]], names: Sequence[str]
-    ) -> dict[str, Promised] | None:
-        """Have the next update find loss and accuracy of the training examples; None where it does not.
+    def coming(self, evaluate: Callable[[], dict[str, Tensor]], names: Sequence[str]) -> dict[str, Promised]:
+        """Have the next update find loss and accuracy of the training examples; nothing where it does not.
 
         Args:
             evaluate: Finds them by itself, `names` -> (S,): for who asks before.
             names: Their names.
         """
         if not self._pieces:
-            return None
+            return {}
         self._coming = coming = Coming(self._pieces, evaluate, names)
         blank = torch.full((self.stack.width,), torch.nan, dtype=torch.float64)
         return {name: Promised(name, (coming.result,), blank) for name in names}
