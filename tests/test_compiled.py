@@ -618,7 +618,7 @@ def test_without_a_compiler_nothing_is_begun(tmp_path, monkeypatch):
     ):
         train(COMPILED, outputs=tmp_path / "outputs")
     monkeypatch.setenv("CXX", shutil.which("false") or "false")
-    with pytest.raises(ConfigError, match=r"could not compile compiled\.cpp"):
+    with pytest.raises(ConfigError, match=r"could not compile compiled\.cpp: it ended with 1"):
         train(COMPILED, outputs=tmp_path / "outputs")
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))

@@ -86,7 +86,8 @@ def _made(source: Path, say: Callable[[str, float], None]) -> Path:
         done = _run([*compiling, str(source), "-o", str(fresh)])
         if done.returncode:
             line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-            raise ConfigError(f"{shlex.join(command)} could not compile {source.name}: {line}")
+            why = line or f"it ended with {done.returncode}"
+            raise ConfigError(f"{shlex.join(command)} could not compile {source.name}: {why}")
         # Another process may have made the same meanwhile.
         os.replace(fresh, made)
     say(command[0], time.perf_counter() - began)
