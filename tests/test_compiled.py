@@ -56,6 +56,8 @@ KNOWN = {
     "one neuron": [*PARITY, "model.hidden=[1]"],
     "deep, a sample": [*PARITY, "model.hidden=[7,40,5]", "task.samples=40"],
     "tanh, temperature": [*DIGITS, "model.activation=tanh", "train.temperature=2", *MOMENTUM],
+    "gelu": [*PARITY, "model.activation=gelu", "model.hidden=[21,8]"],
+    "sin": [*DIGITS, "model.activation=sin", "model.gain=3", *MOMENTUM],
     "cube, adam": [*DIGITS, "model.activation=cube", "optimizer=adam", "optimizer.lr=0.002"],
     "adam, matrices decay": [
         *DIGITS,
@@ -116,7 +118,6 @@ KNOWN = {
 UNKNOWN = {
     "model=nanda": [*GROKKING, "model=nanda"],
     "model=mlp": [*DIGITS, "model.norm=batch"],
-    "this model=mlp": [*DIGITS, "model.activation=gelu"],
     "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
     "train.loss_dtype=float64": [*DIGITS, "task.loss=mse", "train.loss_dtype=float64"],
     "optimizer.eps=0.0": ["task=regression", "model.hidden=[11]", "optimizer=adam", "optimizer.eps=0"],
@@ -349,6 +350,7 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
         "stablemax, float64",
         "orthogonal",
         "a norm that is held, lookahead",
+        "gelu",
         "a teacher of several outputs",
     ],
 )

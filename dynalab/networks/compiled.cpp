@@ -34,7 +34,7 @@ typedef int64_t Longs __attribute__((vector_size(V / 2 * sizeof(double))));
 
 constexpr Size ROWS = 64, LAYERS = 16, GROUP = 3, SUMS = 1 << GROUP, WIDE = 8;
 enum First { DENSE, PAIRS };
-enum Activation { RELU, TANH, SQUARE, CUBE };
+enum Activation { RELU, TANH, SQUARE, CUBE, GELU, SIN };
 enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY, STABLEMAX, HALF_SQUARES, MEAN_SQUARES }; // from the fourth on of several outputs
 enum Optimizer { SGD, ADAM, ADAMW, RMSPROP };
 
@@ -255,10 +255,37 @@ static inline Vec rooted(Vec x) {
   return x;
 }
 
+// The share of a standard normal distribution below x, to 1e-7 (Abramowitz and Stegun 1964, 7.1.26), and its density.
+static inline Vec below(Vec x, Vec &density) {
+  const Vec z = (x < 0.0f ? -x : x) * 0.70710678118654752f, e = exponential(-z * z), t = 1.0f / (1.0f + 0.3275911f * z);
+  Vec tail = t * 1.061405429f - 1.453152027f;
+  tail = tail * t + 1.421413741f;
+  tail = tail * t - 0.284496736f;
+  tail = (tail * t + 0.254829592f) * t * e * 0.5f;
+  density = e * 0.39894228040143268f;
+  return x < 0.0f ? tail : 1.0f - tail;
+}
+
+// By its series within half a turn of the nearest multiple of pi, which is taken off in three parts.
+static inline Vec sine(Vec x) {
+  const Vec shifted = x * 0.31830988618379067f + 12582912.0f, k = shifted - 12582912.0f;
+  x = x - k * 3.140625f - k * 9.67502593994140625e-4f - k * 1.509957990978376e-7f;
+  // Where a float does not resolve a turn, what is left is any number; it stays a sine's.
+  x = x > 1.5708f ? Vec{} + 1.5708f : x;
+  x = x < -1.5708f ? Vec{} - 1.5708f : x;
+  const Vec square = x * x;
+  Vec y = Vec{} + 1.0f;
+  UNROLL for (int i = 12; i > 0; i -= 2) y = 1.0f - y * square * (1.0f / (i * (i + 1)));
+  return (Vec)((Ints)(x * y) ^ (Ints)shifted << 31);
+}
+
 static inline Vec activated(Size kind, Vec x) {
   if (kind == RELU) return x < 0.0f ? Vec{} : x;
   if (kind == SQUARE) return x * x;
   if (kind == CUBE) return x * x * x;
+  if (kind == SIN) return sine(x);
+  Vec density;
+  if (kind == GELU) return x * below(x, density);
   Vec y = 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f);
   Vec least = x < 0.0f ? -x : x;
   return least < 1e-3f ? x - x * x * x * (1.0f / 3.0f) : y;
@@ -269,6 +296,9 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
   if (kind == RELU) return y <= 0.0f ? Vec{} : gradient;
   if (kind == SQUARE) return gradient * x * 2.0f;
   if (kind == CUBE) return gradient * x * x * 3.0f;
+  if (kind == SIN) return gradient * sine(x + 1.57079632679489662f);
+  Vec density;
+  if (kind == GELU) return gradient * (below(x, density) + x * density);
   return gradient * (1.0f - y * y);
 }
 
@@ -540,8 +570,8 @@ struct Net {
         widths[i] = own[w.weights[i - 1]].rows;
       widest = widest > whole(widths[i]) ? widest : whole(widths[i]);
       acts[i] = memory.floats(ROWS * whole(widths[i]));
-      // What is made of an argument alone takes its place.
-      const bool apart = w.activation == SQUARE || w.activation == CUBE;
+      // What the derivative can be found from takes the argument's place.
+      const bool apart = w.activation != RELU && w.activation != TANH;
       pres[i] = apart ? memory.floats(ROWS * whole(widths[i])) : acts[i];
     }
     bool bits = false;

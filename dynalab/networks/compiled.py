@@ -25,7 +25,7 @@ from dynalab.networks.compiler import made
 from dynalab.networks.stack import Stack
 from dynalab.tasks.loss import Loss
 
-ACTIVATIONS = ("relu", "tanh", "square", "cube")
+ACTIVATIONS = ("relu", "tanh", "square", "cube", "gelu", "sin")
 OF_LABELS = (
     "cross_entropy",
     "stablemax",
