@@ -98,6 +98,16 @@ KNOWN = {
     "sam, clipped": [*DIGITS, "optimizer=sam", "optimizer.rho=0.5", "train.clip=0.2", "train.accumulate=2"],
     "sam of bits": [*PARITY, *LOOKAHEAD, "optimizer.inner=sam", "optimizer.lr=0.1", "optimizer.rho=0.3"],
     "sam of pairs": [*GROKKING, "optimizer=sam", "optimizer.inner=adamw", "optimizer.rho=0.3"],
+    "lookahead, reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner=adam", "optimizer.inner_state=reset"],
+    "lookahead, reset, dampening": [
+        *PARITY,
+        *LOOKAHEAD,
+        "optimizer.inner=sgd",
+        *MOMENTUM[1:],
+        "optimizer.dampening=0.5",
+        "optimizer.inner_state=reset",
+    ],
+    "lookahead, pullback": [*GROKKING, *LOOKAHEAD, "optimizer.inner=adamw", "optimizer.inner_state=pullback"],
     "a clipped gradient of bits": [*PARITY, *MOMENTUM, "train.clip=0.1"],
     "stablemax": [*GROKKING, "task.loss=stablemax", "train.temperature=0.5"],
     "float64": [*DIGITS, "train.loss_dtype=float64", "train.temperature=2", *MOMENTUM],
@@ -118,7 +128,6 @@ KNOWN = {
 UNKNOWN = {
     "model=nanda": [*GROKKING, "model=nanda"],
     "model=mlp": [*DIGITS, "model.norm=batch"],
-    "optimizer.inner_state=reset": [*DIGITS, *LOOKAHEAD, "optimizer.inner_state=reset"],
     "train.loss_dtype=float64": [*DIGITS, "task.loss=mse", "train.loss_dtype=float64"],
     "optimizer.eps=0.0": ["task=regression", "model.hidden=[11]", "optimizer=adam", "optimizer.eps=0"],
 }
@@ -215,6 +224,8 @@ def test_processors_with_narrower_vectors_make_the_same(without, one_thread, mon
         "rmsprop, momentum",
         "sam of pairs",
         "orthogonal",
+        "lookahead, reset",
+        "lookahead, pullback",
     ],
 )
 def test_what_an_edit_holds_stays_whatever_moves_it(name, one_thread):
@@ -351,6 +362,8 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
         "orthogonal",
         "a norm that is held, lookahead",
         "gelu",
+        "lookahead, reset, dampening",
+        "lookahead, pullback",
         "a teacher of several outputs",
     ],
 )

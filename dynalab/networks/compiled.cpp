@@ -43,6 +43,7 @@ struct Param {
   float *weights, *moments[3]; // (S, rows, cols) each; null behind those that an optimizer has
   float *gradients, *previous; // of the last update, and the weights before it; null where not asked
   float *slow;                 // Lookahead's, which are evaluated, (S, rows, cols); null without it
+  float *pulled[3];            // moments as of its last slow step, to which they are pulled back; null where they are not
   const float *mask;           // (S, rows, cols), 0 where weights are held; null where none are
   float *const *averages;      // (slots), (S, rows, cols) each
   double decay;
@@ -77,6 +78,7 @@ struct Work {
   Size wide;       // whether losses are found in float64, of labels alone
   double alpha; // of Lookahead the size of a slow step, its updates between two, and those since the last
   Size period, since;
+  Size resets; // whether its slow steps let moments begin anew
   Size parts; // batches of an update
   const uint8_t *lost;  // (S,): whether a run is no longer updated
   const double *radii;  // (S,): the norm at which all of a run's weights are held together; null: at none
@@ -468,7 +470,7 @@ struct Own {
   float *weights, *gradients, *moments[3], *turned; // turned: (in, whole(out)), the weights themselves where flipped
   float *mask, *held;                               // held: the weights as they were, where they are to be again
   float *average;                                   // of a single slot
-  float *slow;
+  float *slow, *pulled[3];
   Size size() const { return (flipped ? cols : rows) * ld; }
   const float *evaluated() const { return slow ? slow : weights; }
 };
@@ -540,6 +542,8 @@ struct Net {
   float signs[ROWS];       // the labels of bits
   double *row = nullptr;   // an example's outputs in float64
   Size live[ROWS + 1];
+  Size moved = 0;          // updates since these began, or since the moments began anew in their course
+  bool anew = false;
   std::vector<uint8_t> correct; // of the examples of an update of whose pieces something is said, as
   std::vector<double> surprisals;
 
@@ -547,10 +551,13 @@ struct Net {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const bool flipped = w.first == DENSE && i == w.weights[0] && p.rows > 1;
-      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr, nullptr, nullptr, nullptr};
+      Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr, nullptr, nullptr, nullptr, {}};
       o.weights = memory.floats(o.size());
       o.gradients = memory.floats(o.size());
-      for (int m = 0; m < 3; m++) o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
+      for (int m = 0; m < 3; m++) {
+        o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
+        o.pulled[m] = p.pulled[m] ? memory.floats(o.size()) : nullptr;
+      }
       if (p.slow) o.slow = memory.floats(o.size());
       if (p.mask) o.mask = memory.floats(o.size());
       if (p.mask || w.rho) o.held = memory.floats(o.size());
@@ -797,8 +804,8 @@ struct Net {
     }
   }
 
-  void move(Size step, double rate) {
-    const double age = (double)(w.age + step + 1);
+  void move(double rate) {
+    const double age = (double)((anew ? 0 : w.age) + moved + 1);
     const bool sgd = w.optimizer == SGD;
     const float scale = sgd ? 0 : (float)(rate / (1 - std::pow(w.beta1, age)));
     const float root = sgd ? 0 : (float)std::sqrt(1 - std::pow(w.beta2, age));
@@ -811,7 +818,7 @@ struct Net {
             *__restrict v = o.moments[1], *__restrict most = o.moments[2];
       if (sgd) {
         const float keep = (float)w.momentum, share = (float)(1 - w.dampening);
-        const bool fresh = w.params[i].first && !step;
+        const bool fresh = (anew || w.params[i].first) && !moved;
         for (Size k = 0; k < n && !m && !decay; k += V) store(p + k, load(p + k) - lr * load(g + k));
         for (Size k = 0; k < n && (m || decay); k += V) {
           Vec x = load(g + k), weight = load(p + k);
@@ -863,15 +870,17 @@ struct Net {
   }
 
   // As `move`; what is masked is held, whatever moments and decay would do.
-  void move_free(Size step, double rate) {
+  void move_free(double rate) {
     for (const Own &o : own)
       if (o.mask) std::memcpy(o.held, o.weights, o.size() * sizeof(float));
-    move(step, rate);
+    move(rate);
+    moved++;
     for (const Own &o : own) {
       for (Size k = 0; o.mask && k < o.size(); k += V)
         store(o.weights + k, load(o.mask + k) > 0.0f ? load(o.weights + k) : load(o.held + k));
-      for (float *moment : o.moments)
-        if (moment) masked(o, moment);
+      for (int m = 0; m < 3; m++)
+        for (float *moment : {o.moments[m], o.pulled[m]})
+          if (moment) masked(o, moment);
     }
   }
 
@@ -928,6 +937,17 @@ struct Net {
         store(o.slow + k, free ? next : slow);
         store(o.weights + k, free ? next : fast);
       }
+    for (const Own &o : own)
+      for (int m = 0; m < 3; m++) {
+        float *x = o.moments[m], *before = o.pulled[m];
+        if (x && w.resets) std::memset(x, 0, o.size() * sizeof(float));
+        for (Size k = 0; before && k < o.size(); k += V) {
+          const Vec now = load(before + k) + (float)w.alpha * (load(x + k) - load(before + k));
+          store(x + k, now);
+          store(before + k, now);
+        }
+      }
+    if (w.resets) moved = 0, anew = true;
   }
 
   static void masked(const Own &o, float *x) {
@@ -964,6 +984,8 @@ struct Net {
       copy_in(own[i], own[i].weights, p.weights + at, lines);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_in(own[i], own[i].moments[m], p.moments[m] + at, lines);
+      for (int m = 0; m < 3; m++)
+        if (p.pulled[m]) copy_in(own[i], own[i].pulled[m], p.pulled[m] + at, lines);
       if (p.slow) copy_in(own[i], own[i].slow, p.slow + at, lines);
       if (p.mask) copy_in(own[i], own[i].mask, p.mask + at, lines);
       if (own[i].average) copy_in(own[i], own[i].average, p.averages[0] + at, lines);
@@ -1073,6 +1095,7 @@ struct Net {
 
   void train(Size run) {
     take(run);
+    moved = 0, anew = false;
     const bool still = rests();
     bool fresh = true, clear = false; // whether weights are new to passes, and gradients are zero
     for (Size step = 0; step < w.steps; step++) {
@@ -1093,7 +1116,7 @@ struct Net {
       if (fresh && w.rho) ascend(batches, run, examples, clear);
       if (fresh && w.clip) clip();
       if (fresh && w.orthogonal) cross();
-      if (fresh) move_free(step, batches->rate);
+      if (fresh) move_free(batches->rate);
       const bool slow = fresh && w.period && (w.since + step + 1) % w.period == 0;
       if (slow) synchronise();
       if (fresh && w.radii) hold(&Own::weights, w.radii[run]);
@@ -1106,6 +1129,8 @@ struct Net {
       copy_out(own[i], p.weights + at, own[i].weights, lines);
       for (int m = 0; m < 3; m++)
         if (p.moments[m]) copy_out(own[i], p.moments[m] + at, own[i].moments[m], lines);
+      for (int m = 0; m < 3; m++)
+        if (p.pulled[m]) copy_out(own[i], p.pulled[m] + at, own[i].pulled[m], lines);
       if (p.slow) copy_out(own[i], p.slow + at, own[i].slow, lines);
       if (own[i].average) copy_out(own[i], p.averages[0] + at, own[i].average, lines);
     }

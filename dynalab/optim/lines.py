@@ -51,6 +51,7 @@ class Lines:
     Attributes:
         param: The line of its weights.
         moments: Those of its moments.
+        names: Theirs.
         first: Whether it had no moment and was not updated since.
     """
 
@@ -58,7 +59,7 @@ class Lines:
         line = line_of(param)
         assert line is not None
         self.param = line
-        self.first, self.moments = not state.keys() & {*names}, list[Tensor]()
+        self.names, self.first, self.moments = names, not state.keys() & {*names}, list[Tensor]()
         for name in names:
             # A checkpoint's lie as they were loaded.
             state[name] = padded(state.get(name, torch.zeros_like(param)))

@@ -7,7 +7,7 @@ as averages of weights are given averages of statistics. Training goes on with i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -83,6 +83,17 @@ class Lookahead(torch.optim.Optimizer):
                 before = cached.setdefault(name, torch.zeros_like(moment))
                 moment.copy_(before + self.alpha * (moment - before))
                 before.copy_(moment)
+
+    def pulled(self, param: Tensor, names: Sequence[str], steps: int) -> list[Tensor]:
+        """Return the moments of these names as of the last slow step, to which those of so many steps are pulled back.
+
+        None where they are not, or there was no slow step yet and is none among these steps.
+        """
+        cached = self._cached[param]
+        if self.inner_state == "pullback" and (cached or self.count % self.k + steps >= self.k):
+            for name in names:
+                cached[name] = cached.get(name, torch.zeros_like(param)).contiguous()
+        return [cached[name] for name in names if name in cached]
 
     def state_of(self, param: Tensor) -> dict[str, Tensor]:
         """Return every tensor that is held for a parameter or buffer, in the middle of a cycle as well."""

@@ -20,7 +20,7 @@ from dynalab.config.ensemble import EnsembleConfig
 from dynalab.config.schema import Train
 from dynalab.core.batch import Batch, Bits
 from dynalab.core.streams import NAMES, Streams
-from dynalab.networks.compiled import LOSSES, Param, Passes, Work, means_of, require, shape
+from dynalab.networks.compiled import LOSSES, MOMENTS, Param, Passes, Work, means_of, require, shape
 from dynalab.networks.compiled import unknown as unknown_passes
 from dynalab.networks.stack import Stack
 from dynalab.optim.ascent import radius
@@ -60,8 +60,6 @@ def unknown(
         "train.sphere=true": train.sphere,
         f"train.modes={train.modes}": train.modes is not None,
         f"average={getattr(config.average, 'name', None)}": averaging is not None and not averaging.is_known,
-        f"optimizer.inner_state={getattr(optimizer, 'inner_state', None)}": moves is not optimizer
-        and optimizer.inner_state != "keep",  # type: ignore[attr-defined]
     }
     # What lies behind the last column would be 0 / 0.
     asked |= {
@@ -156,6 +154,7 @@ class Compiled(Passes):
             work.radii = self._radii.data_ptr()
         if self._lookahead is not None:
             work.alpha, work.period = self._lookahead.alpha, self._lookahead.k
+            work.resets = self._lookahead.inner_state == "reset"
 
     def make(
         self,
@@ -195,6 +194,8 @@ class Compiled(Passes):
             own.rows, own.cols = shape(param)
             if self._lookahead is not None:
                 own.slow = self._lookahead.slow[param].data_ptr()
+                pulled = self._lookahead.pulled(param, lines.names, len(factors))
+                own.pulled = (c_void_p * MOMENTS)(*(before.data_ptr() for before in pulled))
             own.mask = None
             if name in masks:
                 alive.append(masks[name].to(torch.float32).expand_as(param).contiguous())
@@ -224,9 +225,21 @@ class Compiled(Passes):
         written = [lines.param for lines in held]
         if self._lookahead is not None:
             self._lookahead.count += len(factors)
+            since = self._lookahead.count % self._lookahead.k
+            if work.resets and since < len(factors):
+                self._begin_anew(since)
             written += [self._lookahead.slow[param] for param in self.trained.values()]
         torch.autograd.graph.increment_version(written)
         return losses, kept
+
+    def _begin_anew(self, since: int) -> None:
+        """Have an optimizer remember what it does of so many updates, which are those since it was reset."""
+        for param in self.trained.values():
+            state = self._optimizer.state[param]
+            if not since:
+                state.clear()
+            elif "step" in state:
+                state["step"].fill_(since)
 
     def covers(self, batch: Batch, pieces: Sequence[Batch]) -> bool:
         """Return whether pieces are a batch's examples, in its order and memory, and an update can tell of them."""
