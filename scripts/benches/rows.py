@@ -89,6 +89,7 @@ def train(steps: int, seeds: int, words: list[str]) -> dict[str, float]:
         clock.count(Recorder, name, lambda *_: "in: writing")
     clock.count(Gradients, "ahead", lambda *_: "shared")
     clock.count(Evaluation, "of", lambda _, split, *__: f"in: {split}")
+    clock.count(Evaluation, "both", lambda *_: "in: train and test")
     clock.count(Measurement, "measure", lambda item, *_: f"in: {item.name}")
     record, warm = Session.record, list[int]()
 
