@@ -73,7 +73,10 @@ def _made(source: Path, say: Callable[[str, float], None]) -> Path:
     version = _version(*command)
     compiling = [*command, *FLAGS, *(() if "clang" in version else VECTORS)]
     about = [*compiling, version, _processor()]
-    name = hashlib.sha256(source.read_bytes() + "\0".join(about).encode()).hexdigest()[:16]
+    # What a library is made of are its headers as well.
+    parts = [source, *sorted(source.parent.glob(f"{source.stem}_*.h"))]
+    text = b"".join(part.read_bytes() for part in parts)
+    name = hashlib.sha256(text + "\0".join(about).encode()).hexdigest()[:16]
     folder = cache_folder()
     made = folder / f"{source.stem}-{name}.so"
     if made.is_file():
