@@ -1,7 +1,7 @@
 """Passes through the networks of S runs in compiled code, a run after another: losses, and which examples are right.
 
-See compiled.cpp and its headers. It knows chains of linear layers (`dynalab.models.base.Chain`) and some losses; a run's numbers are
-its own whatever is beside it. Updates are made of such passes in `dynalab.training.compiled`.
+See compiled.cpp and its headers. It knows chains of linear layers (`dynalab.models.base.Chain`) and some losses; a
+run's numbers are its own whatever is beside it. Updates are made of such passes in `dynalab.training.compiled`.
 """
 
 from __future__ import annotations
