@@ -320,7 +320,7 @@ def test_needed_runs_are_those_of_the_test_that_so_many_seeds_get():
         needed._runs_for(Measure("it", [values(base), values(near, first)], 1), 0, 1, pair, 1)
         for first in (0, 6)
     )
-    assert apart > 50 and shared == 8
+    assert apart[0] > 50 and not apart[1] and shared == (8, True)
     assert needed.needed_for_means(values(base), values(near), True, 0.05) <= 8
     assert tests.seed_by_seed(8, 1) and not tests.seed_by_seed(7, 1)
 
@@ -383,8 +383,8 @@ def test_a_sweep_is_ranked_and_its_best_value_stands_in_its_range():
     assert 10 < result.needed_runs["generalised_step"] < 1000
     lines = "\n".join(terminal.lines(compare.show(result, ())))
     assert (
-        "seeds a setting would tell decay 0.2 and decay 0.3 apart by generalised in four of five"
-        in lines.replace("decay 0.3 and decay 0.2", "decay 0.2 and decay 0.3")
+        "seeds a setting, the same in both and compared seed by seed, would tell decay 0.2 and decay 0.3 apart by "
+        "generalised in four of five" in lines.replace("decay 0.3 and decay 0.2", "decay 0.2 and decay 0.3")
     )
     least = result.needed_least["generalised_step"]
     assert f"These runs allow any number from {least} on: the two may differ more, or not at all." in lines
@@ -591,20 +591,24 @@ def test_needed_runs_are_those_for_the_closest_that_is_not_told_from_the_best():
     assert found_needed.pair == ("a", "c")
     assert found_needed.runs == needed.needed_for_means(of[0], of[2], False, 0.05 / 3)
     assert needed.needed_runs(measure, "a", "abcd", pairs[2:]) is None
+    many, few = values(np.linspace(0, 1, 20)), values([0.1, 0.8, 1.2])
+    assert needed.needed_for_means(many, few, False, 0.05, True) == needed.needed_for_means(
+        few, many, False, 0.05, True
+    )
     # However large a difference is, fewer than 6 pairs (2 / 2^6) and 4 runs each (2 / 70) tell nothing at 5%.
     assert [needed.fewest(paired, 0.05) for paired in (True, False)] == [6, 4]
     far = Measure("it", [values([0.0, 0.1, 0.2]), values([9.0, 9.1, 9.2], 10)], 1)
     alone = [replace(pairs[0], runs=(3, 3))]
     assert needed.needed_for_means(far.of[0], far.of[1], False, 0.05) < 4
-    assert needed.needed_runs(far, "a", "ab", alone) == (("a", "b"), 4, 4)
+    assert needed.needed_runs(far, "a", "ab", alone) == (("a", "b"), 4, 4, False)
     # Means of what is left say nothing of runs that are lost.
     ends = [Values(tuple("abc"), np.array([1.0, 2, 4]), lost) for lost in (0, 1)]
     asked = [Measure("it", [values([6.0, 7, 9]), item], 1) for item in ends]
-    runs = [needed._runs_for(item, 0, 1, SimpleNamespace(paired=False), 1) for item in asked]
+    runs = [needed._runs_for(item, 0, 1, SimpleNamespace(paired=False), 1)[0] for item in asked]
     assert runs[0] and runs[1] is None
     # Equal ones are told by no number; and the leader's pairs alone count.
     same = Measure("it", [of[0], values(base, 10), *of[2:]], 1)
-    assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None, None)
+    assert needed.needed_runs(same, "a", "abcd", pairs) == (("a", "b"), None, None, False)
     assert needed.needed_runs(measure, "d", "abcd", pairs) is None
 
 

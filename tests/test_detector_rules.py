@@ -697,6 +697,10 @@ def test_intervals_hold_their_estimate_and_are_of_the_draws():
         # A stream's reaches up as far as where it decides something, which leaves the rest as little.
         ends = row.interval if place < 2 else row.interval[::-1]
         kept, moved = (low, high) if place < 2 else (high, low)
+        if place == 2:
+            # All may be the residual's: neither stream is above 0 in 98.75% of the draws.
+            assert ((drawn[:, [1, 2]] <= 0).mean(axis=0) > 0.0125).all()
+            kept = 1.0
         assert ends[0] == pytest.approx(kept)
         assert ends[1] >= moved - 1e-9 if place < 2 else ends[1] <= moved + 1e-9
 

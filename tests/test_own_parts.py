@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from stored import assert_same, bits, only_ensemble
 
+import dynalab
 from dynalab import train
 from dynalab.config.command import read_command
 from dynalab.config.ensemble import from_tree
@@ -155,3 +156,24 @@ def test_an_edited_plug_in_is_imported_again_and_so_is_what_it_imports(mine, mon
     (mine / "rates_of_mine.py").write_text("FACTOR = 3.0\n")
     assert factor() == 3 * second[1]
     assert not list(mine.rglob("__pycache__"))
+
+
+def test_metrics_of_a_copied_task_are_recorded_where_it_says_its_loss_by_name(mine, tmp_path):
+    """Compiled code evaluates by the name of a loss, and knows no metrics but dynalab's own."""
+    own = Path(dynalab.__file__).parent / "tasks"
+    text = (own / "regression.py").read_text().replace('name: str = "regression"', 'name: str = "fitted"')
+    other = text.replace("return {}\n", 'return {"furthest": (outputs - batch.targets).abs().amax((1, 2))}\n')
+    assert other != text
+    (mine / "task").mkdir()
+    (mine / "task/fitted.py").write_text(other)
+    (mine / "task/fitted.yaml").write_text("name: fitted\n")
+    words = [
+        "task=fitted",
+        "model.hidden=[5]",
+        "train.steps=4",
+        "eval.every=2",
+        "launcher=inline",
+        "seed=0..1",
+    ]
+    (made,) = train(words, outputs=tmp_path / "outputs")
+    assert {"train_loss", "train_furthest", "test_furthest"} <= {*made.metrics}

@@ -199,6 +199,8 @@ def test_states_that_last_a_row_are_jumps() -> None:
         "phase of training."
     ]
     assert said(jump, phase, phase) == said([0, 0, 0, 1, 2, 2, 2]) == []
+    # Nobody saw how long what a run begins or ends in would last.
+    assert said(*[[0] * 30 + [1] * 29 + [2]] * 5) == said(*[[0] + [1] * 29 + [2] * 30] * 5) == []
     both = [0, 1] * 40 + [2] * 40
     assert said(both)[0].startswith("States **0 and 1** are left within 2 rows")
 

@@ -142,9 +142,12 @@ def run(args: Sequence[str]) -> int:
         _say(str(error))
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output left (`| head`); there is no one to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return _unread()
+    except SystemExit:
+        # click's way to end where the reader left.
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+            raise
+        return _unread()
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _say("cannot write standard output: no space left on device")
@@ -156,6 +159,12 @@ def run(args: Sequence[str]) -> int:
         return _bug(error)
     except Exception as error:
         return _bug(error)
+
+
+def _unread() -> int:
+    """End where the reader of our output left (`| head`): there is no one to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
 def _bug(error: Exception) -> int:

@@ -9,6 +9,7 @@ import yaml
 
 from dynalab.cli.options import comment_width, config_dir_option, echo, emit_json, note, result_options
 from dynalab.config.seeds import format_seeds
+from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def show(command: Command, as_json: bool, package: str | None = None) -> None:
         tree: Any = _tree(command, request)
         for part in (package or "").split(".") if package else []:
             if not isinstance(tree, dict) or part not in tree:
-                raise ConfigError(f"-p {package}: no such part")
+                legal = [*tree] if isinstance(tree, dict) else []
+                there = f"; there are {listing(legal)}" if legal else ""
+                raise ConfigError(f"-p {package}: no such part{did_you_mean(part, legal)}{there}")
             tree = tree[part]
         trees.append((request, tree))
     if as_json:

@@ -145,8 +145,9 @@ def inches(option: str, text: str | None) -> float | None:
     except (ValueError, KeyError):
         value = None
     if value is None or not LEAST <= value <= MOST:
+        units = listed([*UNITS][1:], last="or")
         raise ConfigError(
-            f"{option} {text}: expected a length such as 3.25in, in {listed([*UNITS])}, from {LEAST:g}in to {MOST:g}in"
+            f"{option} {text}: expected a length such as 3.25in (or {units}), {LEAST:g}in to {MOST:g}in"
         )
     return value
 

@@ -247,7 +247,7 @@ def _print(made: Reproduction) -> None:
     echo()
     for claim in made.claims:
         place = f" ({claim.section})" if claim.section else ""
-        _paragraph(f"{claim.id}: {claim.says}{place}. {claim.why}.")
+        _paragraph(f"{claim.id}: {claim.says}{place}. {claim.why[:1].upper()}{claim.why[1:]}.")
     for item in made.removals:
         _paragraph(f"Without {item.removes} the claim {item.claim} {_WITHOUT[item.verdict]}: {item.why}.")
     for failed in made.failed:

@@ -121,7 +121,8 @@ def list_runs(
         if as_json:
             emit_json({"runs": []})
         else:
-            note(f"no runs in {root}; train some: dynalab train task=grokking seed=0..3")
+            missing = "" if root.is_dir() else ", which is no folder"
+            note(f"no runs in {root}{missing}; train some: dynalab train task=grokking seed=0..3")
         return 0
     try:
         selection = select(root, refs or ("@all",), filter_text, StoredEnsemble, forks)

@@ -16,6 +16,7 @@ import numpy as np
 from dynalab.config.suggest import listing
 from dynalab.core.atomic import check_writable, write_json
 from dynalab.core.errors import ConfigError
+from dynalab.core.words import listed
 from dynalab.imports.forms import read_rows
 from dynalab.imports.rows import Form, Rows, check_pieces, joined, named_by_tensorboard
 from dynalab.imports.runs import Changes, Imported, infinite_words, runs_of
@@ -147,13 +148,19 @@ def store(
         ConfigError: A level is of no metric, or the outputs folder is no place for them.
         StoreError: They cannot be written.
     """
-    for metric in order.levels or {}:
+    for metric, level in (order.levels or {}).items():
         if metric not in ACCURACIES:
             raise ConfigError(
                 f"--level {metric}: no accuracy that has a level; legal: {', '.join(ACCURACIES)}"
             )
         if metric not in imported.metrics:
             raise ConfigError(f"--level {metric}: no such metric; there are {listing(imported.metrics)}")
+        place = imported.metrics.index(metric)
+        highest = max(float(np.nanmax(run.values[:, place], initial=-np.inf)) for run in imported.runs)
+        if level > highest:
+            imported.doubts.append(
+                f"--level {metric}={level:g}: no run gets there; the highest value is {highest:g}"
+            )
     paths = OutputPaths(outputs)
     refuse_links(paths.imports_lock.parent)
     check_writable(paths.imports_lock.parent)
@@ -260,6 +267,14 @@ def _store(
         seeds = {f"{digest}/{run.label}": run.seed for run in imported.runs}
         seedless = not damaged and seeds != {run.run: run.seed for run in kept.runs}
         new = order.force or damaged or levels != known or unmarked or seedless
+        if known and levels != known:
+            said = [
+                listed([f"{key} {level:g}" for key, level in some.items()]) or "none"
+                for some in (known, levels)
+            ]
+            doubts.append(
+                f"levels of {listed(same.names)} were {said[0]} and are {said[1]} now, under all names of these runs"
+            )
         if seedless:
             notes.append(f"{digest} is stored again: it was not told its seeds")
         if unmarked:

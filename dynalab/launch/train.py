@@ -279,7 +279,8 @@ def _sparse(layouts: Sequence[Layout], folders: Sequence[Path], planned: bool) -
         begin = parent_and_step(config.parent)[1] if config.parent else 0
         if layout.work and steps:
             lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
-            lines |= dict.fromkeys(scarce_probes(config, steps, folders) if planned else ())
+            # A fork has its parent's rows before it began, where the parent has any.
+            lines |= dict.fromkeys(scarce_probes(config, steps, folders) if planned and not begin else ())
     return list(lines)
 
 

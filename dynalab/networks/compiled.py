@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.batch import Batch, Bits
-from dynalab.core.plugins import by_hand
+from dynalab.core.plugins import by_hand, place_of
 from dynalab.models.base import Chain
 from dynalab.networks.compiler import made
 from dynalab.networks.stack import Stack
@@ -134,8 +134,10 @@ def unknown(config: EnsembleConfig, stack: Stack, loss: Loss) -> str | None:
 def measures(loss: Loss) -> bool:
     """Return whether it finds what the loss's task measures beside: accuracy, by the largest or the sign of outputs.
 
-    Nothing where no output is right or wrong.
+    Nothing where no output is right or wrong. A task of one's own may have other metrics in the same class.
     """
+    if place_of(loss.task) is not None:
+        return False
     plain = ("metrics", *("correct",) * hasattr(loss.task, "correct"))
     return all(by_hand(loss.task, "named_loss", name) for name in plain)
 

@@ -21,9 +21,10 @@ static inline Vec below(Vec x, Vec &density) {
   return x < 0.0f ? tail : 1.0f - tail;
 }
 
-// By its series within half a turn of the nearest multiple of pi, which is taken off in three parts.
-static inline Vec sine(Vec x) {
-  const Vec shifted = x * 0.31830988618379067f + 12582912.0f, k = shifted - 12582912.0f;
+// By its series about the nearest multiple of pi, of the cosine the nearest that is half of one off: taken away in parts.
+template <bool COSINE = false> static inline Vec sine(Vec x) {
+  constexpr float half = COSINE ? 0.5f : 0;
+  const Vec shifted = x * 0.31830988618379067f - half + 12582912.0f, k = shifted - 12582912.0f + half;
   x = x - k * 3.140625f - k * 9.67502593994140625e-4f - k * 1.509957990978376e-7f;
   // Where a float does not resolve a turn, what is left is any number; it stays a sine's.
   x = x > 1.5708f ? Vec{} + 1.5708f : x;
@@ -31,7 +32,7 @@ static inline Vec sine(Vec x) {
   const Vec square = x * x;
   Vec y = Vec{} + 1.0f;
   UNROLL for (int i = 12; i > 0; i -= 2) y = 1.0f - y * square * (1.0f / (i * (i + 1)));
-  return (Vec)((Ints)(x * y) ^ (Ints)shifted << 31);
+  return (Vec)((Ints)(x * y) ^ ((Ints)shifted + COSINE) << 31);
 }
 
 static inline Vec activated(Size kind, Vec x) {
@@ -51,7 +52,7 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
   if (kind == RELU) return y <= 0.0f ? Vec{} : gradient;
   if (kind == SQUARE) return gradient * x * 2.0f;
   if (kind == CUBE) return gradient * x * x * 3.0f;
-  if (kind == SIN) return gradient * sine(x + 1.57079632679489662f);
+  if (kind == SIN) return gradient * sine<true>(x);
   Vec density;
   if (kind == GELU) return gradient * (below(x, density) + x * density);
   return gradient * (1.0f - y * y);
@@ -117,7 +118,7 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
           store(row + c, stable ? e * part * slope(e) : e * part);
         }
         for (Size c = classes; c < ld; c++) row[c] = 0;
-        row[label] = less * by;
+        row[label] = stable ? less * by : row[label] - 1;
         for (Size c = 0; c < ld; c += V) store(row + c, load(row + c) * (share * heat));
       }
     }

@@ -61,7 +61,9 @@ def query(selection: Selection[Ensemble], sql: str) -> tuple[list[str], list[tup
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         missing = f"query: {' '.join(lines[:2])}"
         other = {name for item, _ in selection for names in item.off_grid().values() for name in names}
-        asked = sorted(name for name in other if f'"{name}"' in missing)
+        # The second line names columns that there are.
+        series = re.search(r"\bseries\b", sql, re.IGNORECASE)
+        asked = [] if series else sorted(name for name in other if f'"{name}"' in lines[0])
         where = f"; {listed(asked)} has other rows than `metrics`: ask FROM series" if asked else ""
         raise ConfigError(missing + where) from error
     finally:

@@ -29,12 +29,13 @@ from dynalab.analysis.compare.measures import (
     repeats,
     rule_of,
     shared_levels,
+    unlike_levels,
 )
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.needed import needed_runs
 from dynalab.analysis.compare.odd import odd_runs
 from dynalab.analysis.compare.pairs import Gap, between_times, between_values
-from dynalab.analysis.compare.samples import Times, Values
+from dynalab.analysis.compare.samples import LEVELS, Times, Values
 from dynalab.analysis.compare.settings import comparable, in_order, told_apart
 from dynalab.analysis.compare.summary import show
 from dynalab.core.convergence import ConvergenceKeys
@@ -145,6 +146,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         needed_runs={name: item and item.runs for name, item in needed.items()},
         needed_pair={name: item and item.pair for name, item in needed.items()},
         needed_least={name: item and item.least for name, item in needed.items()},
+        needed_paired={name: item and item.paired for name, item in needed.items()},
         response=_response(main, settings, keys, first, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
         odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)], at)),
@@ -352,6 +354,10 @@ def _warnings(groups: Sequence[Group], samples: Sequence[Measure], at: int | Non
     if some := [f"{n} of {name}" for name, n in diverged.items() if n]:
         lines.append(
             f"runs that diverged never reach a landmark and count as the worst of all last values: {listed(some)}"
+        )
+    for name in sorted(unlike_levels(groups, {sample.name for sample in samples})):
+        lines.append(
+            f"{name}: the settings have levels of {LEVELS[name]} of their own, so that steps are not of one event"
         )
     short = [
         max((item.short for sample in samples if isinstance(item := sample.of[place], Values)), default=0)

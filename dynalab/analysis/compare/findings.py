@@ -158,6 +158,8 @@ class Findings:
     needed_pair: Mapping[str, tuple[str, str] | None] = field(default_factory=dict)  # these two
     # runs that would if these two differ by the most that their runs allow (the far end of its 95% interval)
     needed_least: Mapping[str, int | None] = field(default_factory=dict)
+    # whether they are the same seeds in both, compared seed by seed
+    needed_paired: Mapping[str, bool | None] = field(default_factory=dict)
     # landmark -> level of its metric from which on a run has reached it, where all settings have the same
     levels: Mapping[str, float] = field(default_factory=dict)
     odd: tuple[Odd, ...] = ()  # every run against the others of its setting

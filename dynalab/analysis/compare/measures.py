@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -96,13 +97,24 @@ def landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[Measure
 
 def shared_levels(groups: Sequence[Group], known: Iterable[str]) -> dict[str, float]:
     """Return landmark -> the level of its metric that says when a run has reached it, where all settings share it."""
-    found = {}
-    for name, metric in LEVELS.items():
-        levels = {(group.runs[0].config.get("levels") or {}).get(metric) for group in groups}
-        level = levels.pop()
-        if name in known and level is not None and not levels:
-            found[name] = float(level)
-    return found
+    found = _levels(groups, known)
+    return {
+        name: float(next(iter(some))) for name, some in found.items() if len(some) == 1 and None not in some
+    }
+
+
+def unlike_levels(groups: Sequence[Group], known: Iterable[str]) -> set[str]:
+    """Return the landmarks that settings judge by levels of their own."""
+    return {name for name, some in _levels(groups, known).items() if len(some - {None}) > 1}
+
+
+def _levels(groups: Sequence[Group], known: Iterable[str]) -> dict[str, set[Any]]:
+    """Return landmark -> the levels that settings have of its metric, None of those without."""
+    return {
+        name: {(group.runs[0].config.get("levels") or {}).get(metric) for group in groups}
+        for name, metric in LEVELS.items()
+        if name in known
+    }
 
 
 def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None) -> list[Measure]:

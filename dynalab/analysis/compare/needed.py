@@ -20,6 +20,8 @@ MOST = 1000  # runs beyond which a number would be none
 class Needed(NamedTuple):
     """Two settings, and the runs of each that would tell them apart; None where no number up to 1,000 would.
 
+    If `paired`, these have the same seeds in both, which are compared seed by seed.
+
     `least` would if they differ by the most that their runs allow, the far end of the difference's 95% interval. There
     is no other end: settings that are not told apart may not differ at all.
     """
@@ -27,6 +29,7 @@ class Needed(NamedTuple):
     pair: tuple[str, str]
     runs: int | None
     least: int | None
+    paired: bool
 
 
 def needed_runs(
@@ -38,19 +41,23 @@ def needed_runs(
     ]
     n_tested = sum(pair.tested for pair in found)
     asked = [
-        (_runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, n_tested), pair) for pair in open_pairs
+        (*_runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, n_tested), pair)
+        for pair in open_pairs
     ]
     if not asked:
         return None
-    runs, pair = max(asked, key=lambda item: math.inf if item[0] is None else item[0])
-    least = runs and _runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, n_tested, far=True)
-    return Needed((pair.a, pair.b), runs, least)
+    runs, paired, pair = max(asked, key=lambda item: math.inf if item[0] is None else item[0])
+    least = runs and _runs_for(sample, ids.index(pair.a), ids.index(pair.b), pair, n_tested, far=True)[0]
+    return Needed((pair.a, pair.b), runs, least, paired)
 
 
-def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int, far: bool = False) -> int | None:
+def _runs_for(
+    sample: Measure, a: int, b: int, pair: Pair, n_pairs: int, far: bool = False
+) -> tuple[int | None, bool]:
+    """Return the runs that would tell two settings apart, and whether they are compared seed by seed."""
     one, other = sample.of[a], sample.of[b]
     if any(isinstance(item, Values) and item.lost for item in (one, other)):
-        return None
+        return None, False
     level, seeds = LEVEL / n_pairs, shared(one, other)
     runs = _told_by(one, other, False, level, far)
     # More seeds may be compared seed by seed, where both settings have them.
@@ -58,8 +65,8 @@ def _runs_for(sample: Measure, a: int, b: int, pair: Pair, n_pairs: int, far: bo
     if pair.paired or (alike and (runs is None or seed_by_seed(runs, n_pairs))):
         paired = _told_by(one.of(seeds), other.of(seeds), True, level, far)
         least = next(n for n in count(2) if seed_by_seed(n, n_pairs))
-        return paired and max(paired, least)
-    return runs
+        return paired and max(paired, least), True
+    return runs, False
 
 
 def _told_by(one: Times | Values, other: Times | Values, paired: bool, level: float, far: bool) -> int | None:
@@ -85,7 +92,8 @@ def needed_for_means(one: Values, other: Values, paired: bool, level: float, far
     x, y = one.values, other.values
     own = [float((y - x).var(ddof=1))] if paired else [float(part.var(ddof=1)) for part in (x, y)]
     error = sum(part / len(some) for part, some in zip(own, (x, y), strict=False))
-    difference = abs(float(y.mean() - x.mean())) + far * _reach(error, len(own) * (len(x) - 1))
+    freedom = len(x) - 1 if paired else len(x) + len(y) - 2
+    difference = abs(float(y.mean() - x.mean())) + far * _reach(error, freedom)
     return _needed(difference, sum(own), level, 0.5 if paired else 0.25)
 
 

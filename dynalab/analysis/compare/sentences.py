@@ -290,13 +290,16 @@ def needed_words(findings: Findings) -> str:
         return ""
     one, other = (by_id(findings)[name].label for name in pair)
     least = findings.needed_least.get(findings.main)
+    alike = (
+        ", the same in both and compared seed by seed," if findings.needed_paired.get(findings.main) else ""
+    )
     allowed = (
         f" These runs allow any number from **{least:,}** on: the two may differ more, or not at all."
         if least
         else ""
     )
     return (
-        f"About **{count(needed, 'seed')}** a setting would tell **{one}** and **{other}** apart by "
+        f"About **{count(needed, 'seed')}** a setting{alike} would tell **{one}** and **{other}** apart by "
         f"{metric(findings.main)} in four of five trials, if they differ as much as these runs do.{allowed}"
     )
 

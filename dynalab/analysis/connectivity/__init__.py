@@ -11,8 +11,9 @@ Running statistics of norms are estimated anew at every point. A pair is measure
 half and half, and is connected where the barrier of the error is at most `cut`. The interval of a mean over pairs is
 over runs, which pairs share.
 
-How alike networks are is said of their outputs and of what each layer gives before what follows it, by linear centred
-kernel alignment (CKA; Kornblith et al. 2019, arXiv 1905.00414), on the same examples.
+How alike networks are is said of their predictions (of classes the probabilities, after the softmax) and of what each
+layer gives before what follows it (the last one without the softmax), by linear centred kernel alignment (CKA;
+Kornblith et al. 2019, arXiv 1905.00414), on the same examples.
 
 `taxonomy=true` looks at all ensembles together and tells them apart as Yang et al. 2021 (arXiv 2107.11228) do: by mode
 connectivity (the published measure has a sign and is of the training error in percent), the logarithm of the largest

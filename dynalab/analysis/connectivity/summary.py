@@ -156,8 +156,9 @@ def _over(findings: Findings, setting: Setting) -> Table:
         "mode connectivity, %": setting.mode_connectivity,
         "distance, in norms": setting.distance,
         "distance after matching": setting.aligned_distance,
-        "CKA of outputs, unbiased": setting.cka,
-        "CKA of outputs, as published": setting.cka_published,
+        # Of classes as probabilities: a layer's own rows below are without the softmax.
+        "CKA of predictions, unbiased": setting.cka,
+        "CKA of predictions, as published": setting.cka_published,
     }.items():
         if over.pairs:
             rows.append([name, over.pairs, _bounded(over)])

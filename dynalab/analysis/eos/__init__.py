@@ -157,7 +157,8 @@ def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
         edge = edge_of(ratios.steps, ratios.values, config, adaptive=ratios.adaptive)
         # Where rows were lost, closer ones may be lost as well.
         if edge.verdict == "insufficient_data" and not ratios.dropped:
-            edge = replace(edge, reason=edge.reason + _closer(run, config.skip if ratios.adaptive else 0))
+            skip = config.skip if ratios.adaptive else 0
+            edge = replace(edge, reason=edge.reason + _closer(run, ratios.steps, skip))
     judged = RunFindings(
         run=run.id,
         verdict=edge.verdict,
@@ -185,15 +186,21 @@ def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:
     )
 
 
-def _closer(run: Run, skip: int) -> str:
-    """Return what would have given a run rows enough, as the end of a sentence; empty where its length is not known."""
+def _closer(run: Run, steps: np.ndarray, skip: int) -> str:
+    """Return what would have given a run rows enough, as the end of a sentence; empty where that is not known.
+
+    `steps` (R,) are of the rows with a ratio. A fork may have none from before it began.
+    """
     grid = run.config.get("eval") or {}
     if not grid or not len(run.grid):
         return ""
     last = int(run.grid[-1])
-    every = close_enough(last, skip, int(grid["every"]))
+    first = int(steps[0]) if len(steps) else 0
+    every = close_enough(last, max(skip, first), int(grid["every"]))
     if every is None:
-        return f"; {count(last, 'step')} are too few"
+        return f"; {count(last - first, 'step')} are too few"
+    if len(steps) > 1 and every >= np.diff(steps).min():
+        return ""
     return f"; over {count(last, 'step')} probe.curvature.every={every} gives them"
 
 

@@ -102,7 +102,7 @@ def _infer(trajectories: Trajectories, config: Config) -> Findings:
         warnings=(
             *(*trajectories.warnings, *features.warnings, *chosen.warnings, *unstable, *notes, *untested),
             *(*_collinear(nearness, len(features.names)), *_unvisited(paths, n_states)),
-            *_dependent(left, n_states, model.emission, published),
+            *_dependent(left, n_states, model.emission, published, imported=trajectories.imported),
         ),
         states_table=states.table(features.runs, features.steps, paths),
         selection_table=selected.astype(dict.fromkeys(selected.columns[1:-1], float)),
@@ -156,11 +156,14 @@ def _unvisited(paths: list[np.ndarray], n_states: int) -> list[str]:
     return [f"no run visits {'state' if len(lost) == 1 else 'states'} {', '.join(lost)}"] if lost else []
 
 
-def _dependent(left: Residuals, n_states: int, emission: str, published: bool) -> list[str]:
+def _dependent(
+    left: Residuals, n_states: int, emission: str, published: bool, *, imported: bool
+) -> list[str]:
     """Warn where states may be pieces of one phase, since rows go on from those before as no state describes."""
     if n_states == 1 or not left.depend:
         return []
-    law, advice = "a linear law", "set eval.every higher, so that rows depend less on each other"
+    how = "import every second row, or fewer" if imported else "set eval.every higher"
+    law, advice = "a linear law", f"{how}, so that rows depend less on each other"
     if emission == "level":
         key = "preset=robust" if published else "emission=ar"
         law, advice = "a level", f"{key} has states of dynamics, which may describe it"

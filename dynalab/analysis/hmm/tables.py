@@ -139,12 +139,21 @@ def jumps(findings: Findings) -> Iterator[Say]:
     States of dynamics need such a one where levels jump and what scatters about them depends on the row before.
     """
     n_states, rows = findings.n_states, [len(run.states) for run in findings.states]
+    # Those between two others: how long the first had lasted, and the last would, nobody saw.
     stays: list[list[int]] = [[] for _ in range(n_states)]
+    at_ends = [0] * n_states
     for run in findings.states:
-        for state, rest in groupby(run.states):
-            stays[state].append(len(list(rest)))
+        found = [(state, len(list(rest))) for state, rest in groupby(run.states)]
+        for state, length in found[1:-1]:
+            stays[state].append(length)
+        for state in {0, len(found) - 1}:
+            at_ends[found[state][0]] += 1
     most = min(SHORT_STAY, SHORT_SHARE * float(np.mean(rows)) / n_states)
-    short = [str(state) for state, some in enumerate(stays) if some and float(np.median(some)) <= most]
+    short = [
+        str(state)
+        for state, some in enumerate(stays)
+        if len(some) > at_ends[state] and float(np.median(some)) <= most
+    ]
     if short and n_states > 1:
         one = len(short) == 1
         yield Say(

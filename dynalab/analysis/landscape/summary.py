@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -136,10 +137,8 @@ def _curvature(findings: Findings) -> str:
         else ""
     )
     others = f" in the other {count(ratio.runs, 'run')}" if flat else ""
-    return (
-        f"{text}: the least is {number(rounded(ratio.value))} of the largest in size{_interval(ratio)}{others}"
-        f"{hidden}."
-    )
+    size = f"{number(rounded(ratio.value))} of the largest in size{_interval(ratio, math.inf)}"
+    return f"{text}: the least is {size}{others}{hidden}."
 
 
 def _over(findings: Findings) -> Table:
@@ -164,6 +163,7 @@ def _over(findings: Findings) -> Table:
         "share of the path, not centred": summary.uncentred,
         "a random walk's, not centred": summary.uncentred_null,
     }
+    ends = {"share": 1.0, "their": math.inf}
     for name, over in of.items():
         if over.runs:
             rows.append(
@@ -172,7 +172,7 @@ def _over(findings: Findings) -> Table:
                     "mean",
                     over.runs,
                     number(rounded(over.value)),
-                    _interval(over, name.startswith("share")).strip(" []"),
+                    _interval(over, ends.get(name.split()[0])).strip(" []"),
                 ]
             )
     statistics = {
@@ -184,12 +184,12 @@ def _over(findings: Findings) -> Table:
     return Table(["of the loss", "", "runs", "value", "95% interval"], rows, what, sortable=False)
 
 
-def _interval(over: Mean, is_share: bool = False) -> str:
+def _interval(over: Mean, most: float | None = None) -> str:
     low, high = over.interval
     if low is None or high is None:
         return ""
-    if is_share:  # Student's interval knows no ends
-        low, high = max(low, 0.0), min(high, 1.0)
+    if most is not None:  # Student's interval knows no ends: of what lies between 0 and this
+        low, high = max(low, 0.0), min(high, most)
     return f" [{number(rounded(low))}, {number(rounded(high))}]"
 
 
@@ -245,7 +245,7 @@ def _planes(findings: Findings, runs: Sequence[RunFindings]) -> Surfaces:
     return Surfaces(
         name="landscape",
         caption=f"**The {findings.summary.split} loss on a plane{some}.** Along {NAMES[plane]}, in {UNITS[plane]}. The "
-        f"dark line, where there is one, is the level up to which it counts as low.{drawn}",
+        f"thick line, where there is one, is the level up to which it counts as low.{drawn}",
         alt=f"Loss on a plane along {NAMES[plane]}, run by run",
         surfaces=surfaces,
         axes=("axis 1", "axis 2"),

@@ -60,7 +60,9 @@ def surface_pictures(
             ax.contour(x, y, shown, levels=inside, colors="white", linewidths=0.5, alpha=0.7)
         level = levels[place] if place < len(levels) else None
         if level is not None and min(shown.shape) > 1 and np.nanmin(shown) < level < np.nanmax(shown):
-            ax.contour(x, y, shown, levels=[level], colors=INK, linewidths=1.3)
+            # On a light line, for it runs over the darkest colours.
+            for colour, width in (("white", 2.6), (INK, 1.3)):
+                ax.contour(x, y, shown, levels=[level], colors=colour, linewidths=width)
         if place < len(paths) and len(paths[place]):
             _path(ax, paths[place])
         if place < len(points) and len(points[place]):
