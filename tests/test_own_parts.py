@@ -166,7 +166,8 @@ def test_metrics_of_a_copied_task_are_recorded_where_it_says_its_loss_by_name(mi
     assert other != text
     (mine / "task").mkdir()
     (mine / "task/fitted.py").write_text(other)
-    (mine / "task/fitted.yaml").write_text("name: fitted\n")
+    keys = Path(__file__).parents[1] / "conf/task/regression.yaml"
+    (mine / "task/fitted.yaml").write_text(keys.read_text().replace("name: regression", "name: fitted"))
     words = [
         "task=fitted",
         "model.hidden=[5]",
