@@ -660,8 +660,11 @@ def test_code_of_another_compiler_is_refused(tmp_path, monkeypatch):
     for key, name in ("rows", "spectra"), ("compiled", "compiled"):
         record.write_text(whole.replace(f'"{key}": "{name}-', f'"{key}": "{name}-0'))
         assert record.read_text() != whole
+        before = record.read_text()
         with pytest.raises(ConfigError, match="begun in code of another compiler"):
             train([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
+        # What is done stays so.
+        assert record.read_text() == before
     command = read_command([*COMPILED, "seed=1", "train.steps=30"], outputs=tmp_path)
     assert launch(command, Options(anyway=True)).exit_code == 0
 

@@ -131,6 +131,11 @@ def check_bits(paths: ShardPaths, shard: runfile.Shard, here: Mapping[str, str |
             f"{paths.root.parent.name}/{paths.root.name} was begun under {there}, this is {now}; "
             "its bits would change midway (--anyway goes on and records it)"
         )
+    if here and not str(shard.plan.get("device")).startswith("cuda"):
+        from dynalab.training.shard import code_here, require_own_code
+
+        # Before it is asked for more steps: what is done stays so.
+        require_own_code(f"{paths.root.parent.name}/{paths.root.name}", shard.plan, code_here(shard.plan))
 
 
 def _said(name: str, value: str | None) -> str:

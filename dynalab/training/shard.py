@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,15 +180,9 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
     if job.compile and shard.plan["compile"] is False:
         control.warnings.append(f"{paths.root.name} goes on as it began, without {compiler.KEY}")
     if not device.startswith("cuda"):
-        made = {"rows": spectra.code()}
-        if "compiled" in shard.plan:
-            code = compiler.made(None) if shard.plan["compile"] else None
-            made["compiled"] = runfile.TORCH if code is None else code.stem
-        if {**made, **shard.plan} != {**shard.plan, **made} and not job.anyway:
-            raise ConfigError(
-                f"{paths.root.name}: was begun in code of another compiler or version of dynalab, whose bits may be "
-                "others; --anyway goes on"
-            )
+        made = code_here(shard.plan)
+        if not job.anyway:
+            require_own_code(paths.root.name, shard.plan, made)
         shard.plan |= made
         if made.get("compiled") == runfile.TORCH:
             shard.plan["compile"] = False
@@ -208,6 +202,28 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
     shard.kept = sorted({*shard.kept, *map(int, listed)})
     shard.settle("running")
     return attempt
+
+
+def code_here(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return what makes the rows of a shard on this machine's CPU, and the updates where its plan names what does."""
+    made = {"rows": spectra.code()}
+    if "compiled" in plan:
+        code = compiler.made(None) if plan.get("compile") else None
+        made["compiled"] = runfile.TORCH if code is None else code.stem
+    return made
+
+
+def require_own_code(name: str, plan: Mapping[str, Any], made: Mapping[str, str]) -> None:
+    """Refuse to go on with a shard that was begun in other code than there is.
+
+    Raises:
+        ConfigError: It was.
+    """
+    if {**made, **plan} != {**plan, **made}:
+        raise ConfigError(
+            f"{name}: was begun in code of another compiler or version of dynalab, whose bits may be others; "
+            "--anyway goes on"
+        )
 
 
 def _card(device: str) -> dict[str, Any]:
