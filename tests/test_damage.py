@@ -210,6 +210,14 @@ def test_ids_that_fit_nothing_or_too_much_are_told_apart(here, outputs, tiny):
     assert len(np.unique([run["ensemble"] for run in found])) == 2
 
 
+def test_a_reader_that_leaves_early_is_no_error():
+    words = [sys.executable, "-m", "dynalab", "config", "--explain"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
+        asked.stdout.close()
+        assert asked.stderr.read() == b""
+    assert asked.returncode == 0
+
+
 def test_output_into_a_closed_pipe_is_quiet(here, tiny, outputs):
     here("train", *tiny, "train.steps=2", "seed=0..30")
     done = subprocess.run(

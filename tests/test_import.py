@@ -249,6 +249,21 @@ def test_names_force_and_last(outputs, tmp_path):
     assert not healed.damaged
 
 
+def test_levels_that_change_or_that_no_run_reaches_are_said(outputs):
+    frames = [table(seed=seed).rename(columns={"acc": "test_accuracy"}) for seed in (0, 1)]
+    keys = {"run": "run", "step": "step", "outputs": outputs}
+    one = dynalab.import_runs(frames[0], "a", levels={"test_accuracy": 0.5}, **keys)
+    other = dynalab.import_runs(frames[1], "b", levels={"test_accuracy": 0.5}, **keys)
+    assert not any("levels" in line for line in dynalab.analyze("compare", one, other).warnings)
+    with pytest.warns(UserWarning) as told:
+        other = dynalab.import_runs(frames[1], "c", levels={"test_accuracy": 90.0}, **keys)
+    said = " ".join(str(item.message) for item in told)
+    assert "test_accuracy=90: no run gets there; the highest value is " in said
+    assert "levels of b were test_accuracy 0.5 and are test_accuracy 90 now, under all names" in said
+    found = dynalab.analyze("compare", one, other).warnings
+    assert any("levels of test_accuracy of their own" in line for line in found)
+
+
 @pytest.mark.parametrize(
     ("text", "words", "said"),
     [

@@ -145,7 +145,7 @@ def run(args: Sequence[str]) -> int:
         return _unread()
     except SystemExit:
         # click's way to end where the reader left.
-        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+        if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise
         return _unread()
     except OSError as error:

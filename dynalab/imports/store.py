@@ -156,7 +156,7 @@ def store(
         if metric not in imported.metrics:
             raise ConfigError(f"--level {metric}: no such metric; there are {listing(imported.metrics)}")
         place = imported.metrics.index(metric)
-        highest = max(float(np.nanmax(run.values[:, place], initial=-np.inf)) for run in imported.runs)
+        highest = max(float(np.fmax.reduce(run.values[:, place], initial=-np.inf)) for run in imported.runs)
         if level > highest:
             imported.doubts.append(
                 f"--level {metric}={level:g}: no run gets there; the highest value is {highest:g}"
