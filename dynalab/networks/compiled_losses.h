@@ -58,6 +58,13 @@ static inline Vec back(Size kind, Vec x, Vec y, Vec gradient) {
   return gradient * (1.0f - y * y);
 }
 
+// Whether of outputs (classes,) the label's is the largest, and the first that is.
+static inline bool largest_first(const float *out, Size classes, Size label) {
+  bool found = true;
+  for (Size c = 0; c < classes; c++) found = found && (c < label ? out[c] < out[label] : out[c] <= out[label]);
+  return found;
+}
+
 // Of outputs (rows, ld): returns the sum of losses, and in training turns them into the gradients of the mean over
 // `examples`. Says which are `right`, and of losses up to STABLEMAX what each is, where these are not null.
 template <bool TRAINS>
@@ -135,10 +142,7 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
       for (Size c = 0; c < batch.columns; c++) out[c] -= targets[r * batch.target_row + c];
       if (!batch.columns) {
         const Size label = within(labels[r * batch.target_row], classes);
-        bool largest_first = true;
-        for (Size c = 0; right && c < classes; c++)
-          largest_first = largest_first && (c < label ? out[c] < out[label] : out[c] <= out[label]);
-        if (right) right[r] = largest_first;
+        if (right) right[r] = largest_first(out, classes, label);
         out[label] -= 1;
       }
       for (Size c = 0; c < ld; c += V) {
@@ -189,12 +193,7 @@ static double lowered_wide(const Work &w, float *out, Size rows, Size ld, Size c
       row[c] = out[c] * heat;
       most = row[c] > most ? row[c] : most;
     }
-    if (right) {
-      bool largest_first = true;
-      for (Size c = 0; c < classes; c++)
-        largest_first = largest_first && (c < label ? out[c] < out[label] : out[c] <= out[label]);
-      right[r] = largest_first;
-    }
+    if (right) right[r] = largest_first(out, classes, label);
     const double own = stable ? log_stabilised(row[label]) : row[label] - most;
     Doubles sums{};
     for (Size c = 0; c < ld; c += H) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -213,7 +214,7 @@ class Stacked:
                 sums = [torch.zeros_like(leaf) for leaf in leaves.values()]
                 count: int | Tensor = 0
                 for every in self._batches(examples):
-                    batch = Batch(every.inputs[part], every.targets[part])
+                    batch = every.by_runs(itemgetter(part))
                     outputs = self._stack.forward(batch.inputs, {**weights, **leaves}, buffers=own_buffers)
                     size = counted(self._loss.task, batch)
                     loss = (self._loss(outputs, batch) * size).sum()

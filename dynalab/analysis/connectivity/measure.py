@@ -202,12 +202,10 @@ class Networks:
         """Return what all networks give for the examples of the first run, as shares of classes, (S, n, C)."""
         from dataclasses import replace
 
-        from dynalab.core.batch import Batch
         from dynalab.networks.paths import at
 
         batches = [
-            Batch(*(x[:1].expand(x.shape).contiguous() for x in (batch.inputs, batch.targets)))
-            for batch in self.examples.batches
+            batch.by_runs(lambda x: x[:1].expand(x.shape).contiguous()) for batch in self.examples.batches
         ]
         import torch
 

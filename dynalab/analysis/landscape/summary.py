@@ -151,20 +151,20 @@ def _over(findings: Findings) -> Table:
             [f"width along axis {width.axis}", "median", width.runs, median,
              f"{number(rounded(low))} to {_width(high, high is None)} (quartiles)" if low is not None else ""]
         )  # fmt: skip
-    of = {
-        "share of the plane that is low": summary.below,
-        "share of the plane that is convex": summary.convex,
-        "largest eigenvalue": summary.lambda_max,
-        "least eigenvalue": summary.lambda_min,
-        "their ratio in size": summary.ratio,
-        "barrier to the next run": summary.barrier,
-        "share of the path, centred": summary.centred,
-        "a random walk's, centred": summary.centred_null,
-        "share of the path, not centred": summary.uncentred,
-        "a random walk's, not centred": summary.uncentred_null,
+    # With the most that it can be, of what cannot be below 0.
+    of: dict[str, tuple[Mean, float | None]] = {
+        "share of the plane that is low": (summary.below, 1.0),
+        "share of the plane that is convex": (summary.convex, 1.0),
+        "largest eigenvalue": (summary.lambda_max, None),
+        "least eigenvalue": (summary.lambda_min, None),
+        "their ratio in size": (summary.ratio, math.inf),
+        "barrier to the next run": (summary.barrier, None),
+        "share of the path, centred": (summary.centred, 1.0),
+        "a random walk's, centred": (summary.centred_null, None),
+        "share of the path, not centred": (summary.uncentred, 1.0),
+        "a random walk's, not centred": (summary.uncentred_null, None),
     }
-    ends = {"share": 1.0, "their": math.inf}
-    for name, over in of.items():
+    for name, (over, most) in of.items():
         if over.runs:
             rows.append(
                 [
@@ -172,7 +172,7 @@ def _over(findings: Findings) -> Table:
                     "mean",
                     over.runs,
                     number(rounded(over.value)),
-                    _interval(over, ends.get(name.split()[0])).strip(" []"),
+                    _interval(over, most).strip(" []"),
                 ]
             )
     statistics = {
