@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 # Before anything here loads torch: it tells MKL which kernels to choose.
@@ -37,6 +39,16 @@ def pytest_collection_finish() -> None:
     """Nor in what is imported from then on: it stays."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Draw the same in a test that draws without a seed, its fixtures included, whichever tests ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        # As where it is loaded in the test.
+        torch.manual_seed(67280421310721)
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +107,7 @@ def run_cli(*words: str, cwd: Path | None = None, **environment: str) -> Answer:
         text=True,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=240,
+        timeout=600,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

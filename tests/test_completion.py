@@ -187,7 +187,7 @@ complete -p dynalab
 def test_in_a_real_bash(command, capsys, tmp_path):
     (tmp_path / "script").write_text(script_of("bash", capsys))
     words = ["bash", "--norc", "-c", BASH, "bash", str(tmp_path / "script")]
-    done = subprocess.run(words, capture_output=True, text=True, env=command, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, env=command, timeout=300)
     *answers, registered = done.stdout.splitlines()
     assert [line.split() for line in answers] == [
         ["grokking"],
@@ -202,7 +202,7 @@ def test_in_a_real_bash(command, capsys, tmp_path):
 def test_in_a_real_fish(command, capsys):
     asked = f"{script_of('fish', capsys)}\ncomplete -C 'dynalab train train.ba'; complete -C \"dynalab train 'task=gr\""
     done = subprocess.run(
-        ["fish", "--no-config", "-c", asked], capture_output=True, text=True, env=command, timeout=60
+        ["fish", "--no-config", "-c", asked], capture_output=True, text=True, env=command, timeout=300
     )
     first, second = done.stdout.splitlines()
     assert first.split("\t")[0] == "train.batch_size=" and "examples of a batch" in first

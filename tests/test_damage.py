@@ -74,7 +74,7 @@ def test_a_disk_that_fills_harms_nothing_stored(here, outputs, tiny, limit, tmp_
     # First, for no compiler writes so little: what it makes is kept for both.
     here("train", *words, DYNALAB_OUTPUTS=str(tmp_path / "whole"))
     done = subprocess.run(
-        [sys.executable, "-c", code, "train", *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, "train", *words], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 3, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr and "cannot write" in done.stderr

@@ -1,5 +1,6 @@
 """How far the fits are: told in this process by any number of workers, drawn on a terminal, and nowhere else."""
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -58,7 +59,11 @@ def test_a_line_on_a_terminal():
         [sys.executable, "-c", DRAW], stdout=subprocess.PIPE, stderr=theirs, env=environment, check=True
     )
     os.close(theirs)
-    drawn = os.read(ours, 65536).decode()
+    drawn = ""
+    # A slow machine draws it more often than is read at once; an error is the end.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 65536):
+            drawn += part.decode()
     os.close(ours)
     assert done.stdout == b"" and "3/3" in drawn and "hmm: builtins" in drawn and "fits" in drawn
 

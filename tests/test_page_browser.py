@@ -92,7 +92,7 @@ class Tab:
         context = {"viewport": dict(zip(("width", "height"), WIDTHS[0], strict=True)), **context}
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(5_000)
+        self.page.set_default_timeout(60_000)
         self.bad: list[str] = []
         self.page.on("pageerror", lambda error: self.bad.append(str(error)))
         self.page.on("console", lambda line: self.bad.append(line.text) if line.type == "error" else None)

@@ -108,11 +108,11 @@ def test_the_demo_runs_twice_and_trains_once(outputs):
         "task.modulus=11",
         "snapshots.at=never",
     ]
-    first = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
+    first = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
     assert first.returncode == 0, first.stderr
     report = first.stdout.strip().splitlines()[-1].removeprefix("The report: ")
     assert Path(report).is_file() and Path(report).is_relative_to(outputs)
-    again = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    again = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert "all is done" in again.stderr and "installing" not in again.stderr
     assert again.stdout.strip().endswith(report)
 
@@ -120,7 +120,7 @@ def test_the_demo_runs_twice_and_trains_once(outputs):
 @pytest.mark.skipif(not (ROOT / ".venv").is_dir(), reason="the scripts' own environment is not set up")
 def test_scripts_test_passes_its_arguments_on():
     words = [ROOT / "scripts/test", "-n", "0", "--collect-only", "tests/test_seeds.py"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "test_seeds.py" in done.stdout
 

@@ -24,6 +24,7 @@ from stored import assert_same, bits, only_ensemble
 from dynalab.cli.app import run
 from dynalab.config.command import read_command
 from dynalab.config.schema import Compute
+from dynalab.core import processes
 from dynalab.core.errors import ConfigError
 from dynalab.launch.base import Events, Report
 from dynalab.launch.jobplans import plans_of
@@ -439,9 +440,10 @@ def test_a_trial_job_is_short(limit, minutes):
 # What becomes of it
 
 SLOW = """
+import itertools
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dynalab.probes.base import Cadence
 
@@ -455,11 +457,12 @@ class Config(Cadence):
 @dataclass(frozen=True)
 class Probe:
     needs: frozenset[str] = frozenset()
+    times: itertools.count = field(default_factory=itertools.count)
 
     def measure(self, state):
         if os.path.exists(os.environ.get("DYNALAB_SLOW", "")):
-            # 400 steps of it outlast the longest wait of a test: they are 100 s, a job's limit 60.
-            time.sleep(0.25)
+            # Soon there is something to be seen; and then, however slow the machine, 400 steps outlast every wait.
+            time.sleep(0.2 if next(self.times) < 50 else 2)
         return {"slow": next(iter(state.params.values())).flatten(1).double().sum(dim=1)}
 
 
@@ -474,7 +477,7 @@ def real() -> Iterator[None]:
     """A Slurm that answers, of this test alone."""
     if (
         shutil.which("sbatch") is None
-        or subprocess.run(["sinfo"], capture_output=True, timeout=20).returncode
+        or subprocess.run(["sinfo"], capture_output=True, timeout=120).returncode
     ):
         if "slurm" in os.environ.get("DYNALAB_DEMAND", ""):
             pytest.fail("no Slurm runs here: scripts/slurm start")
@@ -482,15 +485,21 @@ def real() -> Iterator[None]:
     with open("/tmp/dynalab-slurm-tests.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-        names = "scancel --me 2>/dev/null || true"
-        subprocess.run(["bash", "-c", names], timeout=20)
+        subprocess.run(["scancel", "--me"], capture_output=True, timeout=120)
+        # What is ending still has its processors.
+        until(lambda: not queued())
 
 
 def ask(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def queued(*words: str) -> str:
+    """Return the names and states of jobs in the queue, a job a line."""
+    return ask("squeue", "--noheader", "--format=%j %T", *words)
+
+
+def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:.0f} s in vain; {ask('squeue')}"
@@ -533,7 +542,7 @@ class Cluster:
         for task in jobs.under_way(OutputPaths(self.outputs)).values():
             if task.waits:
                 words = ["scontrol", "update", f"jobid={task.job}", "starttime=now"]
-                subprocess.run(words, capture_output=True, timeout=30)
+                subprocess.run(words, capture_output=True, timeout=120)
 
     def task(self) -> Task:
         (task,) = jobs.under_way(OutputPaths(self.outputs)).values()
@@ -579,7 +588,7 @@ def test_a_sweep_is_submitted_once_watched_and_collected(cluster):
     # Two at a time, and while they run: never twice.
     command = [sys.executable, "-m", "dynalab", "train", *LONG, "launcher=slurm", *words, *cluster._own, "-q"]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
-    assert [item.communicate(timeout=60) and item.returncode for item in both] == [0, 0]
+    assert [item.communicate(timeout=240) and item.returncode for item in both] == [0, 0]
     cluster.under_way()
     again = cluster.train(*words, "--json")
     assert again.code == 0 and len(again.json["jobs"]) == 3
@@ -609,7 +618,8 @@ def test_a_real_trial_job_measures_and_one_that_waits_in_vain_ends_with_the_comm
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "dynalab", "train", *SWEEP]
     whole = ask("sinfo", "--noheader", "--partition=main", "--format=%c").strip("+")
-    ask("sbatch", f"--cpus-per-task={whole}", "--output=/dev/null", "--job-name=full", "--wrap=sleep 100")
+    ask("sbatch", f"--cpus-per-task={whole}", "--output=/dev/null", "--job-name=full", "--wrap=sleep 1000")
+    until(lambda: queued("--name=full").endswith("RUNNING"))
     waiting = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -618,11 +628,15 @@ def test_a_real_trial_job_measures_and_one_that_waits_in_vain_ends_with_the_comm
         # Where the tests run in the background of a script, they ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    until(lambda: "dynalab-" in ask("squeue", "--noheader", "--format=%j"))
+    said = ""
+    while "Ctrl-C ends it" not in said:
+        said += waiting.stderr.readline()
+        assert waiting.poll() is None, said
+    assert "dynalab-" in queued()
     waiting.send_signal(signal.SIGINT)
-    _, err = waiting.communicate(timeout=30)
-    assert waiting.returncode == 130 and "Ctrl-C ends it" in err
-    until(lambda: "dynalab-" not in ask("squeue", "--noheader", "--format=%j"))
+    _, err = waiting.communicate(timeout=120)
+    assert waiting.returncode == 130, said + err
+    until(lambda: "dynalab-" not in queued())
     assert not list(cluster.outputs.glob("**/*.json*"))
     ask("scancel", "--name=full")
     answer = run_cli("train", *SWEEP)
@@ -676,7 +690,7 @@ def test_a_job_outlives_a_stop_of_its_nodes_daemon_and_a_kill_is_gone_on_from(cl
     cluster.under_way()
     pid = int(Path(ask("bash", "-c", "scontrol show config | sed -n 's/^SlurmdPidFile *= //p'")).read_text())
     os.kill(pid, signal.SIGTERM)
-    time.sleep(1.0)
+    until(lambda: not processes.exists(pid))
     steps = cluster.steps()
     assert "running as job" in cluster.train("seed=0").err
     ask("slurmd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -222,7 +223,7 @@ def finish(process: subprocess.Popen[str], outputs: Path, timeout: float = 200) 
 
 def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str], shards: int = 2) -> None:
     """Wait until each of the `shards` workers has written, not the first of them alone."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         # Not below `.training`, which goes when the command does.
         found = [*outputs.glob("[!.]*/*/*/series/*.npy")]
@@ -233,9 +234,10 @@ def wait_for_rows(outputs: Path, rows: int, process: subprocess.Popen[str], shar
 
 
 # Rows and checkpoints are written most of the time. While the file that GATE names is there, each update waits as well,
-# so that whoever is to be interrupted is still training, however long another process takes to begin.
+# and after some rows for as long as there is somebody who is to be interrupted while training, however long another
+# process takes to begin: the last 200 updates take 200 s.
 WAIT = """
-if step is not None and os.path.exists(os.environ.get("GATE", "")): time.sleep(0.05)
+if step is not None and os.path.exists(os.environ.get("GATE", "")): time.sleep(0.05 if step < 40 else 1)
 """
 LONG = ["train.steps=240", "eval.every=2", "probe.weights.every=80", "checkpoint.every=8"]
 LONG += ["seed=0..2", "compute.workers=2"]
@@ -262,47 +264,49 @@ def gate(tmp_path, monkeypatch) -> Path:
     return path
 
 
+def members(group: int) -> list[int]:
+    """Return the living processes of a process group: a command, what workers are forked from, and the workers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            # One that has ended may not have been waited for.
+            found += [int(path.parent.name)] if int(own) == group and state not in "ZX" else []
+    return found
+
+
+def wait_for_the_end(group: int) -> None:
+    deadline = time.monotonic() + 120
+    while members(group) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not members(group)
+
+
 def test_kill_nine_of_the_group_at_any_moment_loses_nothing(here, outputs, long, uninterrupted):
     rng = np.random.default_rng(0)
     for _ in range(3):
         process = start(long, outputs)
         wait_for_rows(outputs, 1, process)
         time.sleep(rng.uniform(0, 0.7))
-        os.killpg(process.pid, signal.SIGKILL)
+        # It may have ended by itself.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        time.sleep(0.3)
+        wait_for_the_end(process.pid)
     answer = here("train", *long)
     assert answer.code == 0, answer.err
     found = bits(only_ensemble(outputs))
     assert_same(found, uninterrupted, found)
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes of a command: what workers are forked from, and the workers."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            if f"PPid:\t{pid}\n" in status.read_text():
-                child = int(status.parent.name)
-                found += [child, *descendants(child)]
-        except OSError:
-            continue
-    return found
-
-
 def test_workers_of_a_killed_parent_save_and_end(here, outputs, long, gate, uninterrupted):
     words = [*long, "checkpoint.every=1000000"]
     process = start(words, outputs)
     wait_for_rows(outputs, 1, process)
-    children = descendants(process.pid)
-    assert len(children) > 1
-    assert {os.getpgid(child) for child in children} == {process.pid}
+    assert len(members(process.pid)) > 2
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline and any(Path(f"/proc/{child}").exists() for child in children):
-        time.sleep(0.05)
-    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    wait_for_the_end(process.pid)
     records = [json.loads(path.read_text()) for path in outputs.rglob("run.json")]
     assert {record["status"] for record in records} == {"partial"}
     assert all(record["steps"] > 0 for record in records)
@@ -318,7 +322,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here, outputs, long, gate, un
     process = start(long, outputs)
     wait_for_rows(outputs, 1, process)
     (os.killpg if to_group else os.kill)(process.pid, signal.SIGINT)
-    code, errors = finish(process, outputs, 60)
+    code, errors = finish(process, outputs)
     assert code == 130, errors
     assert "Traceback" not in errors
     assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
@@ -336,14 +340,14 @@ def test_ignored_ctrl_c_stops_nothing_and_a_worker_that_is_told_to_stop_is_named
     def rows() -> int:
         return sum(path.stat().st_size for path in outputs.glob("[!.]*/*/*/series/*.npy"))
 
-    before, deadline = rows(), time.monotonic() + 60
+    before, deadline = rows(), time.monotonic() + 240
     while rows() < 1.3 * before and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     locks = [*outputs.glob("[!.]*/*/shard-*/lock")]
     assert len(locks) == 2 and process.poll() is None
     for lock in locks:
         os.kill(json.loads(lock.read_text())["pid"], signal.SIGTERM)
-    code, errors = finish(process, outputs, 60)
+    code, errors = finish(process, outputs)
     assert code == 3 and "its worker was told to stop; its state is saved" in errors, errors
     assert {json.loads(path.read_text())["status"] for path in outputs.rglob("run.json")} == {"partial"}
 

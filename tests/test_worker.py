@@ -97,7 +97,7 @@ def test_a_signal_that_comes_upon_another_stops_as_one_does(place):
     before = signal.signal(signal.SIGALRM, give_up)
     try:
         with inline._stopping() as signals:
-            signal.alarm(5)
+            signal.alarm(60)
             sys.settrace(second)
             signal.raise_signal(signal.SIGTERM)
             sys.settrace(None)
