@@ -539,7 +539,8 @@ def test_a_command_trains_runs_that_go_on_to_the_bit(tmp_path, monkeypatch):
     whole, pieces = trained_in_pieces(words, tmp_path, monkeypatch)
     assert_same(whole, pieces, whole)
     # Further steps, with another word of it, and a seed alone, by default.
-    train([*PLAIN, "seed=0..2", "train.steps=31"], outputs=tmp_path / "pieces")
+    with pytest.warns(UserWarning, match="goes on as it began, with compute.compile=true"):
+        train([*PLAIN, "seed=0..2", "train.steps=31"], outputs=tmp_path / "pieces")
     train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "alone")
     further, alone = (bits(only_ensemble(tmp_path / name)) for name in ("pieces", "alone"))
     assert difference(further["s0001"], alone["s0001"]) == []
@@ -708,10 +709,11 @@ def test_by_default_it_is_where_there_is_a_compiler(tmp_path, monkeypatch):
         patched.delenv("CXX", raising=False)
         patched.setattr(compiling, "COMPILERS", ("no-such-compiler",))
         train([*RUNS, "seed=1"], outputs=tmp_path / "plain")
-        with pytest.raises(ConfigError, match="begun in code of another compiler"):
+        with pytest.raises(ConfigError, match="updates were made in compiled code, which cannot be had here"):
             train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "compiled")
     assert plan("plain")["compile"] is False
-    train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "plain")
+    with pytest.warns(UserWarning, match="updates go on by torch, for they could not be compiled before"):
+        train([*RUNS, "seed=1", "train.steps=31"], outputs=tmp_path / "plain")
     assert plan("plain")["compile"] is False
 
 

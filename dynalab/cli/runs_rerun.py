@@ -20,7 +20,7 @@ from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.forks import parent_and_step
 from dynalab.core.words import count, listed
 from dynalab.store.find import select
-from dynalab.store.runfile import is_compiled
+from dynalab.store.runfile import TORCH, is_compiled
 
 if TYPE_CHECKING:
     from dynalab.config.command import Command
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from dynalab.launch.fork import Forking
     from dynalab.store.reader import Ensemble
     from dynalab.store.stored import StoredRun
+
+# Keys of a plan -> what they name.
+_BUILDS = {"rows": "what statistics of weights are found by", "compiled": "what updates are made by"}
 
 
 @click.command("rerun")
@@ -79,6 +82,13 @@ def rerun(
     document["changed"] = {
         name: [before[name], value] for name, value in now.items() if name in before and before[name] != value
     }
+    for run in runs:
+        if other := again.by_label.get(run.label):
+            made = [{"compiled": TORCH, **item.record.plan} for item in (run, other)]
+            builds = {name: [plan.get(name) for plan in made] for name in _BUILDS}
+            document["changed"] |= {
+                n: both for n, both in builds.items() if None not in both and both[0] != both[1]
+            }
     warnings = [*dict.fromkeys([*ensemble.warnings, *again.warnings])]
     code = 0 if document["agrees"] and not asked.left_out else 3
     if as_json:
@@ -86,7 +96,7 @@ def rerun(
         return code
     warn(warnings)
     for name, (there, here) in document["changed"].items():
-        note(f"{name} was {there} and is {here}; bits hold under one")
+        note(f"{_BUILDS.get(name, name)} was {there} and is {here}; bits hold under one")
     echo(_said(document))
     return code
 

@@ -27,6 +27,9 @@ COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O2", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # As clang does at -O2. At -O3 GCC takes half as long again for code that is no faster.
 VECTORS = ("-ftree-vectorize", "-fvect-cost-model=dynamic")
+AGAIN_SECONDS = 60.0
+# What could not be made, of which source by which compiler -> why, and until when that is not tried again.
+_failed: dict[tuple[object, ...], tuple[str, float]] = {}
 
 
 def compiler() -> list[str] | None:
@@ -104,13 +107,19 @@ def available(
 ) -> Path | None:
     """Return the library of a source as `library` does, for what can be done without: None where that cannot be.
 
-    Then `why` is told the reason.
+    Then `why` is told the reason, which holds in this process for a minute: a compiler whose output cannot be kept
+    takes its time, too.
     """
-    try:
-        return library(source, say)
-    except (DynalabError, OSError) as error:
-        why(str(error))
-        return None
+    about = (source, os.environ.get("XDG_CACHE_HOME"), *(compiler() or ()))
+    reason, until = _failed.get(about, ("", 0.0))
+    if time.monotonic() >= until:
+        try:
+            return library(source, say)
+        except (DynalabError, OSError) as error:
+            reason = str(error)
+            _failed[about] = reason, time.monotonic() + AGAIN_SECONDS
+    why(reason)
+    return None
 
 
 def loaded(made: Path | None, functions: Mapping[str, Sequence[Any]]) -> ctypes.CDLL | None:

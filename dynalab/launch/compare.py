@@ -132,10 +132,10 @@ def check_bits(paths: ShardPaths, shard: runfile.Shard, here: Mapping[str, str |
             "its bits would change midway (--anyway goes on and records it)"
         )
     if here and not str(shard.plan.get("device")).startswith("cuda"):
-        from dynalab.training.shard import code_here, require_own_code
+        from dynalab.training import builds
 
         # Before it is asked for more steps: what is done stays so.
-        require_own_code(f"{paths.root.parent.name}/{paths.root.name}", shard.plan, code_here(shard.plan))
+        builds.require(f"{paths.root.parent.name}/{paths.root.name}", shard.plan, builds.here(shard.plan))
 
 
 def _said(name: str, value: str | None) -> str:

@@ -7,7 +7,9 @@ of torch's time; else in torch, which rounds otherwise. A run's own do not depen
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ctypes import Structure, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,8 @@ from torch import Tensor
 from dynalab.config import compiling
 
 SOURCE = Path(__file__).with_name("spectra.cpp")
+# Of each thread its own: others may train beside it in one process.
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 
 class _Part(Structure):
@@ -47,12 +51,22 @@ def code() -> str:
     return "torch" if made is None else Path(made._name).stem
 
 
+@contextmanager
+def plainly(by_torch: bool = True) -> Iterator[None]:
+    """Have torch find everything while the block lasts; nothing changes where it is not to."""
+    before = _plain.set(by_torch)
+    try:
+        yield
+    finally:
+        _plain.reset(before)
+
+
 def _known(tensors: Iterable[Tensor], dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     """Return the code, if it knows such tensors."""
     # One of another type may have no memory of its own, as torch's fake tensors.
     types = (Tensor, torch.nn.Parameter)
     plain = all(type(it) in types and it.dtype is dtype and it.device.type == "cpu" for it in tensors)
-    return library() if plain else None
+    return library() if plain and not _plain.get() else None
 
 
 def statistics(weights: Sequence[Tensor], biases: Sequence[Tensor], least: float) -> Tensor | None:

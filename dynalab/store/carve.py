@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,12 @@ from dynalab.store.stored import StoredEnsemble, StoredRun
 
 # Of a parent's plan: what bits may depend on, and the grids of the rows.
 KEPT = ("device", "threads", "exact", "compile", "compiled", "every", "bits")
+
+
+def _kept(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a fork keeps of its parent's plan: of what rows are made by torch alone, which is always there."""
+    rows = {"rows": plan["rows"]} if plan.get("rows") == runfile.TORCH else {}
+    return {key: plan[key] for key in KEPT if key in plan} | rows
 
 
 def carve(
@@ -126,7 +133,7 @@ def branch(
                 chosen,
                 steps,
                 status="partial",
-                plan={key: record.plan[key] for key in KEPT if key in record.plan},
+                plan=_kept(record.plan),
                 folders=[str(folder) for folder in folders],
             )
             place = target.shard(runfile.folder_name(chosen, 1))

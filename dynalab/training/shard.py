@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from dynalab.config import compiling
 from dynalab.config.ensemble import EnsembleConfig
 from dynalab.core.atomic import discard, sweep, write_text
-from dynalab.core.errors import ConfigError, DynalabError, Locked, StoreError
+from dynalab.core.errors import DynalabError, Locked, StoreError
 from dynalab.core.machine import driver
 from dynalab.core.plugins import PluginError, naming
 from dynalab.core.words import count, listed
@@ -28,6 +28,7 @@ from dynalab.store.lock import Lock
 from dynalab.store.names import refuse_links
 from dynalab.store.paths import OutputPaths, ShardPaths
 from dynalab.store.stored import StoredEnsemble
+from dynalab.training import builds
 from dynalab.training.code import code_of
 from dynalab.training.handover import rehearse_way
 from dynalab.training.job import Control, Job
@@ -98,10 +99,11 @@ def _train(paths: ShardPaths, job: Job, control: Control, lock: Lock, log: loggi
     if way[-1].begin > (found.step if found else 0):
         # What is refused is refused before its parent's steps are trained.
         rehearse_way(way[index:], torch.device(shard.plan["device"]), job.folders)
-    with Session(paths, job, lock, log, shard) as session:
+    by_torch = shard.plan.get("rows") == runfile.TORCH
+    with spectra.plainly(by_torch), Session(paths, job, lock, log, shard) as session:
         known = dict(shard.plan)
         session.resume(way[index], index, found, state)
-        if line := session.loop.updates.without:
+        if line := session.loop.updates.without or _still_by_torch(shard, job):
             attempt["uncompiled"] = line
             log.warning(line)
             # That there is no compiler is told before training, where it matters; of another machine by its attempt.
@@ -163,26 +165,38 @@ def _go(session: Session, way: Sequence[Segment], stop: Callable[[], bool]) -> b
     return False
 
 
+def _still_by_torch(shard: runfile.Shard, job: Job) -> str | None:
+    """Say that updates go on by torch, where that is only because they could not be compiled before; else None."""
+    lacked = shard.plan.get("compiled") == runfile.TORCH or any("uncompiled" in it for it in shard.attempts)
+    if job.compile is None and shard.plan["compile"] is False and lacked:
+        return "updates go on by torch, for they could not be compiled before"
+    return None
+
+
 def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: Control) -> dict[str, Any]:
     """Bring a shard's plan up to what is asked, and return the attempt that begins."""
     # A shard keeps the device, the thread count, the exactness and the code it began with: its bits may depend on all.
     asked = {"device": job.device, "threads": job.threads or torch.get_num_threads(), "exact": job.exact}
     if shard.attempts:
         asked["exact"] = shard.plan.setdefault("exact", True)
-    if shard.attempts or shard.steps:
+    if paths.checkpoints():
         shard.plan.setdefault("compile", False)
+    else:
+        # Nothing of it is kept: it begins anew, in whatever code there is.
+        shard.plan = {key: value for key, value in shard.plan.items() if key not in builds.KEYS}
     shard.plan = {**asked, "compile": job.compile, **shard.plan}
     device, threads = shard.plan["device"], shard.plan["threads"]
     if any(shard.plan[key] != value for key, value in asked.items()):
         control.warnings.append(
             f"{paths.root.name} goes on as it began: device {device}, {count(threads, 'thread')}"
         )
-    if job.compile and shard.plan["compile"] is False:
-        control.warnings.append(f"{paths.root.name} goes on as it began, without {compiler.KEY}")
+    if None not in (job.compile, shard.plan["compile"]) and job.compile != shard.plan["compile"]:
+        way = "without" if job.compile else "with"
+        control.warnings.append(f"{paths.root.name} goes on as it began, {way} {compiler.KEY}")
     if not device.startswith("cuda"):
-        made = code_here(shard.plan)
+        made = builds.here(shard.plan)
         if not job.anyway:
-            require_own_code(paths.root.name, shard.plan, made)
+            builds.require(paths.root.name, shard.plan, made)
         shard.plan |= made
         if made.get("compiled") == runfile.TORCH:
             shard.plan["compile"] = False
@@ -202,28 +216,6 @@ def _begin_attempt(paths: ShardPaths, shard: runfile.Shard, job: Job, control: C
     shard.kept = sorted({*shard.kept, *map(int, listed)})
     shard.settle("running")
     return attempt
-
-
-def code_here(plan: Mapping[str, Any]) -> dict[str, str]:
-    """Return what makes the rows of a shard on this machine's CPU, and the updates where its plan names what does."""
-    made = {"rows": spectra.code()}
-    if "compiled" in plan:
-        code = compiler.made(None) if plan.get("compile") else None
-        made["compiled"] = runfile.TORCH if code is None else code.stem
-    return made
-
-
-def require_own_code(name: str, plan: Mapping[str, Any], made: Mapping[str, str]) -> None:
-    """Refuse to go on with a shard that was begun in other code than there is.
-
-    Raises:
-        ConfigError: It was.
-    """
-    if {**made, **plan} != {**plan, **made}:
-        raise ConfigError(
-            f"{name}: was begun in code of another compiler or version of dynalab, whose bits may be others; "
-            "--anyway goes on"
-        )
 
 
 def _card(device: str) -> dict[str, Any]:
