@@ -9,7 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,12 @@ TINY += ["compute.workers=1"]
 # Less than a millisecond a step, in this process.
 SMALL = ["task=grokking", "task.modulus=7", "model.width=8", "train.steps=20", "snapshots.at=never"]
 SMALL += ["launcher=inline"]
+
+
+def but(words: Sequence[str], *others: str) -> list[str]:
+    """Return words of a command with others in the place of those of the same keys: it takes a key once."""
+    keys = {word.partition("=")[0] for word in others}
+    return [*(word for word in words if word.partition("=")[0] not in keys), *others]
 
 
 def pytest_collection() -> None:

@@ -464,6 +464,14 @@ def test_the_first_screen_of_a_sweep_names_who_leads_by_how_much_and_who_never_d
     assert said.endswith(
         "converges at the first row of those with train accuracy at least 0.9 for 5 rows in a row."
     )
+    # A rule that was asked for is said also where it watches what another landmark does.
+    asked = found(
+        made, **{"convergence": ConvergenceKeys(metric="test_accuracy", threshold=0.5, persistence=1)}
+    )
+    blocks = [*compare.show(asked, ())]
+    (said,) = (item.text for item in blocks if isinstance(item, Say) and item.note)
+    assert said.endswith("converges at the first row with test accuracy at least 0.5.")
+    assert any(isinstance(item, Table) and "converges at" in item.header for item in blocks)
 
 
 def test_the_next_setting_is_the_nearest_also_where_more_is_better():

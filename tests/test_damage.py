@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import but
 from stored import assert_same, bits, only_ensemble
 
 from dynalab.core.atomic import write_json
@@ -54,16 +55,16 @@ def test_a_mistyped_command_and_option_are_told_what_they_may_have_been(here):
 def test_outputs_that_cannot_be_written_are_named(here, tmp_path, tiny):
     file = tmp_path / "file"
     file.write_text("")
-    for outputs in (str(file), str(file / "below"), "/proc/dynalab"):
+    for outputs, code in ((str(file), 2), (str(file / "below"), 2), ("/proc/dynalab", 3)):
         answer = here("train", *tiny, "seed=0", "--outputs", outputs)
-        clear(answer, 2)
+        clear(answer, code)
         assert outputs in answer.err and len(answer.err.strip().splitlines()) <= 2
 
 
 @pytest.mark.parametrize("limit", [4_000, 12_000])
 def test_a_disk_that_fills_harms_nothing_stored(here, outputs, tiny, limit, tmp_path):
     """Files may grow to `limit` bytes: enough for run.json and the first rows, not for all."""
-    words = [*tiny, *WORDS, "eval.every=1"]
+    words = but(tiny, *but(WORDS, "eval.every=1"))
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -86,7 +87,7 @@ def test_a_disk_that_fills_harms_nothing_stored(here, outputs, tiny, limit, tmp_
 
 @pytest.fixture
 def trained(here, outputs, tiny) -> tuple[Path, dict]:
-    assert here("train", *tiny, *WORDS).code == 0
+    assert here("train", *but(tiny, *WORDS)).code == 0
     ensemble = only_ensemble(outputs)
     (shard,) = ensemble.glob("shard-*")
     return shard, bits(ensemble)
@@ -115,7 +116,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(here, outputs
     ]
     flip(shard / "checkpoints/step-00000100/model.safetensors")
     cut_short(shard)
-    answer = here("train", *tiny, *WORDS)
+    answer = here("train", *but(tiny, *WORDS))
     clear(answer, 0)
     assert "model.safetensors is damaged" in answer.err and "step 90" in answer.err
     found = bits(only_ensemble(outputs))
@@ -127,7 +128,7 @@ def test_with_every_checkpoint_damaged_training_starts_over_and_says_so(here, ou
     for path in (shard / "checkpoints").glob("*/state.json"):
         flip(path)
     cut_short(shard)
-    answer = here("train", *tiny, *WORDS)
+    answer = here("train", *but(tiny, *WORDS))
     assert "the start" in answer.err and "Traceback" not in answer.err
     found = bits(only_ensemble(outputs))
     assert_same(found, whole, whole)
@@ -152,7 +153,7 @@ def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(here, ou
         assert answer.code in (3, 4) and "Traceback" not in answer.err, (words, answer)
         assert "every-10.npy" in answer.err and shard.name in answer.err + answer.out
     assert {item: item.read_bytes() for item in shard.rglob("*.safetensors")} == before
-    answer = here("train", *tiny, *WORDS)
+    answer = here("train", *but(tiny, *WORDS))
     clear(answer, 0)
     assert "every-10.npy" in answer.err
     found = bits(only_ensemble(outputs))
@@ -162,7 +163,7 @@ def test_a_damaged_series_is_left_out_by_readers_and_mended_by_training(here, ou
 def test_a_damaged_run_json_is_named_and_left_alone(here, outputs, tiny, trained):
     shard, _ = trained
     (shard / "run.json").write_text("{")
-    for words in (["runs", "list"], ["train", *tiny, *WORDS]):
+    for words in (["runs", "list"], ["train", *but(tiny, *WORDS)]):
         answer = here(*words)
         clear(answer, 3)
         assert "run.json is damaged" in answer.err
@@ -176,10 +177,10 @@ def test_another_version_midway_is_refused_and_recorded_with_anyway(here, output
     record = json.loads((shard / "run.json").read_text())
     record["attempts"][-1]["torch"] = "1.0"
     write_json(shard / "run.json", record)
-    answer = here("train", *tiny, *WORDS, "train.steps=120")
+    answer = here("train", *but(tiny, *but(WORDS, "train.steps=120")))
     clear(answer, 2)
     assert "torch 1.0" in answer.err and "--anyway" in answer.err
-    assert here("train", *tiny, *WORDS, "train.steps=120", "--anyway").code == 0
+    assert here("train", *but(tiny, *but(WORDS, "train.steps=120")), "--anyway").code == 0
     attempts = json.loads((shard / "run.json").read_text())["attempts"]
     assert attempts[-1]["torch"] != "1.0" and attempts[0]["torch"] == "1.0"
 
@@ -195,7 +196,10 @@ def test_analyses_and_reports_without_anything_end_with_four(here, outputs):
 
 def test_ids_that_fit_nothing_or_too_much_are_told_apart(here, outputs, tiny):
     here(
-        "train", *tiny, "train.steps=2", "seed=0", "optimizer.lr=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18"
+        "train",
+        *but(tiny, "train.steps=2"),
+        "seed=0",
+        "optimizer.lr=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18",
     )
     ids = [path.parent.name.rpartition("-")[2] for path in outputs.glob("*/*/config.yaml")]
     first = [item[0] for item in ids]
@@ -220,7 +224,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 
 def test_output_into_a_closed_pipe_is_quiet(here, tiny, outputs):
-    here("train", *tiny, "train.steps=2", "seed=0..30")
+    here("train", *but(tiny, "train.steps=2"), "seed=0..30")
     done = subprocess.run(
         f"{sys.executable} -m dynalab runs list | head -1",
         shell=True,

@@ -183,5 +183,5 @@ def test_fetch_downloads_unpacks_and_repairs(dynalab, tmp_path, monkeypatch):
 def test_a_root_that_cannot_be_made(dynalab, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = dynalab("fetch", "mnist", "--root", "file/data")
-    assert code == 2
-    assert "cannot be written" in err
+    assert code == 3
+    assert "cannot write" in err

@@ -13,6 +13,7 @@ import docs_pages
 import docs_records
 import pytest
 import torch
+from conftest import but
 from report_fakes import no_drawing
 from test_smoke import SMALL, data_for
 
@@ -204,7 +205,7 @@ def test_what_commands_print_stands_on_the_page(here, tiny, tmp_path, monkeypatc
     table.write_text(
         "run,step,train_loss,last_layer_norm\n" + "".join(f"a,{i},{1 / (i + 1)},1\n" for i in range(60))
     )
-    own = [*tiny, "train.steps=20", "eval.every=10", "seed=0..1", "launcher=inline"]
+    own = [*but(tiny, "train.steps=20"), "eval.every=10", "seed=0..1", "launcher=inline"]
     (ensemble,) = here("train", *own, "--json").json["ensembles"]
     ref = ensemble["id"]
     commands = {

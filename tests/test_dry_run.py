@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import SMALL
 
 from dynalab import train
 from dynalab.cli.app import run
@@ -133,7 +134,7 @@ def test_missing_data_and_a_folder_that_cannot_be_written_are_refused(outputs, t
     assert "task=mnist: MNIST is not there; looked in" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert run(["train", "seed=0", "--dry-run", "--outputs", str(tmp_path / "file/below")]) == 2
-    assert "not writable" in capsys.readouterr().err
+    assert "below, which is below" in capsys.readouterr().err
     # Nor is anything trained by whoever only looks what the command does.
     assert run(["train"]) == 2
     assert "name what is to be trained, as task=grokking seed=0..3" in capsys.readouterr().err
@@ -178,3 +179,45 @@ def test_what_failed_later_is_told_in_the_words_of_then_and_bits_are_not_tried(o
     (line,) = [line for line in again.err.splitlines() if "failed before" in line]
     assert "the sixth row" in line and "traceback in" in line and again.code == 0
     assert "bits hold is tried" not in again.err, "there is nothing new"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "schedule=warmup schedule.steps=40",
+            "the rate rises over the first 40 steps; training ends after 20 steps, at 0.5",
+        ),
+        (
+            "schedule=cosine schedule.warmup=21 schedule.total=99",
+            "schedule=cosine: the rate rises over the first 21",
+        ),
+        ("schedule=inverse_sqrt", "schedule=inverse_sqrt: the rate rises over the first 100 steps"),
+        (
+            "schedule=step schedule.milestones=[5,20,2000]",
+            "is to be lowered at step 20 and 2,000; training ends after 20",
+        ),
+        ("train.halve_at=20", "train.halve_at=20: training ends after 20 steps, before"),
+        ("schedule=warmup schedule.steps=20", ""),
+        ("schedule=step schedule.milestones=[5,19] train.halve_at=19", ""),
+    ],
+)
+def test_a_rate_that_training_does_not_come_to_is_said(here, words, said):
+    answer = here("train", *SMALL, *words.split(), "--dry-run")
+    lines = [line for line in answer.err.splitlines() if line.startswith("warning: ")]
+    assert answer.code == 0 and len(lines) == bool(said) and said in answer.err
+
+
+def test_what_a_plan_warns_of_is_said_where_it_is_trained_and_analysed(here, outputs):
+    words = [
+        "schedule=step",
+        "schedule.milestones=[50]",
+        "optimizer=sgd",
+        "probes=[curvature]",
+        "eval.every=5",
+    ]
+    answer = here("train", *SMALL, *words, "probe.curvature.every=10")
+    assert answer.code == 0 and "warning: schedule=step: the rate is to be lowered at step 50" in answer.err
+    assert "up to step 20 analyze eos needs 10" in answer.err
+    judged = here("analyze", "eos")
+    assert "cannot be judged: 3 rows with a ratio, at least 10 are needed" in judged.err

@@ -188,7 +188,7 @@ def test_papers_figures_are_of_the_runs_that_are_named(store: SimpleNamespace, h
         ("curves --to x.pdf --width 3", 2, "expected a length"),
         ("curves --to x.pdf --width 0.6in", 2, "no room"),
         ("curves --to x.pdf --run s9", 4, "there are s0000 and s0001"),
-        ("metrics --to x.pdf --metric l3", 4, "not recorded"),
+        ("metrics --to x.pdf --metric l3", 2, "not recorded"),
         ("landmarks --to x.pdf --metric l2", 2, "not of landmarks"),
     ],
 )

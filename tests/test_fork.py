@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SMALL
 from stored import assert_same, bits
 
 from dynalab import train
@@ -261,3 +262,18 @@ def test_only_what_can_be_trained_again_is_confirmed(here, tmp_path):
     assert here("runs", "list", "--analyses", "--json").json["analyses"] == []
     none = here("analyze", "slingshot", "--confirm")
     assert none.code == 0 and "found nothing that training again could confirm" in none.err, none.err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_fork_of_another_shape_is_refused_before_anything_is_laid_out(here, tmp_path, dry):
+    (parent,) = train([*SMALL, "seed=0"], outputs=tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    answer = here(
+        "fork", parent.id, "10", "model.width=16", "launcher=local", *dry, "--outputs", str(tmp_path)
+    )
+    assert answer.code == 2 and len(answer.err.splitlines()) == 1
+    said = "left.weight is (7, 8) in the parent, (7, 16) in the fork"
+    assert said in answer.err and sorted(tmp_path.rglob("*")) == before
+    # What keeps all shapes is none.
+    same = here("fork", parent.id, "10", "task.operation=subtract", "--dry-run", "--outputs", str(tmp_path))
+    assert same.code == 0, same.err

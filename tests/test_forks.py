@@ -118,7 +118,6 @@ class InProcess:
     [
         (["edit=freeze", "edit.keep=[nosuch]"], "edit.keep=nosuch: this network has no such part"),
         (["edit=rescale", "edit.parts=hed"], "did you mean head?"),
-        (["model.hidden=[7]"], "(6, 64) in the parent, (7, 64) in the fork"),
         (["edit=freeze", "edit.keep=[head],[layers,head]"], "every trained weight"),
         (["edit=perturb", "optimizer=lookahead"], ""),
     ],

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import but
 
 from dynalab.cli.new import TEMPLATES, USES
 from dynalab.config.plain import key_of
@@ -48,7 +49,7 @@ def test_every_part_works_with_the_command_that_is_printed(here):
     steps = {"task": uses["task"], "beside": together, "edit": uses["edit"], "analysis": uses["analysis"]}
     for name, words in steps.items():
         small = [] if name == "analysis" else TINY if name == "edit" else [*TINY, "seed=0..1"]
-        done = here(*(word.replace("100", "2") for word in words), *small, "--json")
+        done = here(*but([word.replace("100", "2") for word in words], *small), "--json")
         assert done.code == 0, (words, done.err)
     (found,) = done.json["analyses"]
     assert found["kind"] == "my_analysis" and len(found["runs"]) == 2
@@ -124,7 +125,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(here):
     assert not Path("mine/probe/other.py").exists() and Path("mine/probe/own.py").read_text() == before
     Path("file").write_text("")
     answer = here("new", "probe", "own", "--config-dir", "file")
-    assert answer.code == 2 and "cannot be written" in answer.err
+    assert answer.code == 3 and "cannot write" in answer.err
 
 
 @pytest.mark.parametrize("group", [*USES])
@@ -148,7 +149,7 @@ def test_what_stands_in_docs_extending_works(here, monkeypatch):
     for words in commands:
         if words[0] == "dynalab":
             small = [*TINY, "seed=0"] if words[1] == "train" else []
-            done = here(*words[1:], *small)
+            done = here(*but(words[1:], *small))
             assert done.code == 0, (words, done.err)
         else:
             assert Path(words[1]).is_file()

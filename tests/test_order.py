@@ -632,4 +632,11 @@ def test_a_difference_of_final_metrics_has_its_interval(here: Cli, outputs):
     assert between("aaaaaaaaaa", "bbbbbbbbbb/s0001") is None
     # A change in every run alike has no spread.
     assert between("bbbbbbbbbb", "bbbbbbbbbb")["interval"] == [0, 0]
-    assert "difference of means [95%]" in here("runs", "diff", "aaaaaaaaaa", "bbbbbbbbbb").out
+    # What stands in brackets is named.
+    said = here("runs", "diff", "aaaaaaaaaa", "bbbbbbbbbb").out
+    assert "difference of means [95%]" in said and "the median [lower to upper quartile]" in said
+    assert "[95% interval by Student's t, of pairs of one label]" in said
+    said = here("runs", "diff", "aaaaaaaaaa", "cccccccccc").out
+    assert "[95% interval by Student's t, of runs that are no pairs (Welch)]" in said
+    alone = here("runs", "diff", "aaaaaaaaaa/s0000", "bbbbbbbbbb/s0000").out
+    assert "quartile" not in alone and "interval" not in alone

@@ -234,3 +234,48 @@ def test_a_folder_is_named_in_every_command_alike(written, monkeypatch, tmp_path
     for word in ("outputs=a,b", "outputs=", "~outputs=x", "name="):
         assert run(["report", word]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train task=parity train.steps=10 train.steps=20", "both: train.steps=10,20"),
+        ("train task=parity seed=0 seed=1", "seed=0 seed=1: seed is given twice"),
+        ("train task=parity seed_streams.order=0 seed_streams.order=1", "seed_streams.order is given twice"),
+        ("train task=parity optimizer=adam optimizer=sgd", "both: optimizer=adam,sgd"),
+        (
+            "train task=parity optimizer.lr=1 ~optimizer.lr",
+            "optimizer.lr=1 ~optimizer.lr: optimizer.lr is given",
+        ),
+        ("train task=parity +train.x=1 ++train.x=2", "train.x is given twice, and only the last would count"),
+        ("fork abc 10 edit.scale=1 edit.scale=2", "both: edit.scale=1,2"),
+        ("config task=parity task=mlm", "both: task=parity,mlm"),
+        ("bench task=parity task=mlm", "task is given twice"),
+        (
+            "analyze hmm max_states=3 hmm.max_states=4",
+            "max_states is given twice, and only the last would count",
+        ),
+        ("report name=a name=b", "name is given twice"),
+        ("reproduce thilak2022 device=cpu device=cuda", "device is given twice"),
+        ("runs rerun abc compute.width=1 compute.width=2", "compute.width is given twice"),
+        ("runs list -f seed=0 --filter=seed=1", "--filter seed=0 seed=1: given 2 times; expected once"),
+        ("train task=parity --outputs a --outputs b", "--outputs a b: given 2 times"),
+    ],
+)
+def test_a_key_or_an_option_is_given_once(capsys, line, said):
+    assert run(line.split()) == 2
+    err = capsys.readouterr().err
+    assert said in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer.lr=0.1", "optimizer.lr=0.1"],
+        # A part is chosen by one word and its keys are set by another, and mappings are merged.
+        ["optimizer=sgd", "optimizer={lr: 0.1}", "optimizer.momentum=0.5"],
+        ["train={steps: 10}", "train={batch_size: 3}"],
+    ],
+)
+def test_words_of_which_none_is_lost_are_taken(capsys, words):
+    assert run(["config", "task=parity", *words]) == 0

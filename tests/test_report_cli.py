@@ -202,8 +202,8 @@ def test_a_damaged_analysis_is_named(outputs: Path, capsys: pytest.CaptureFixtur
 def test_outputs_that_cannot_be_written(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_ensemble(outputs)
     (outputs / "reports").write_text("a file where the folder would be")
-    assert run(["report"]) == 2
-    assert "not writable" in capsys.readouterr().err
+    assert run(["report"]) == 3
+    assert "cannot write" in capsys.readouterr().err
     (outputs / "reports").unlink()
     (outputs / "reports").mkdir()
     (outputs / "reports" / "page").write_text("a file where the report would be")

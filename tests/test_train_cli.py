@@ -16,7 +16,7 @@ from typing import Any
 import fates
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, but
 from stored import assert_same, bits, difference, only_ensemble
 
 from dynalab.cli.app import run as command
@@ -27,7 +27,7 @@ SUMMARY = {"memorised_step", "generalised_step", "diverged_step", "final", "fina
 
 
 def test_json_of_a_sweep_is_one_object_as_the_contract_says(cli, here, outputs, tiny):
-    words = [*tiny, "train.steps=50", "seed=range(3)", "optimizer.lr=1e-3,1e-2", "--json"]
+    words = [*but(tiny, "train.steps=50"), "seed=range(3)", "optimizer.lr=1e-3,1e-2", "--json"]
     answer = cli("train", *words)
     assert answer.code == 0, answer.err
     document = answer.json  # fails if anything else is on standard output
@@ -96,33 +96,33 @@ def test_more_steps_go_on_and_equal_a_run_from_nothing(here, outputs, tiny, tmp_
         item["status"] = "partial"
     path.write_text(json.dumps(record | {"requested_steps": 6000}))
     before = path.read_bytes()
-    assert command(["train", *tiny, "train.steps=40", "seed=0..2", "-q"]) == 0
+    assert command(["train", *but(tiny, "train.steps=40"), "seed=0..2", "-q"]) == 0
     said = capsys.readouterr()
     assert "3 of its runs were cut off at 60 of 6,000 steps" in said.err and "all is done" not in said.err
     assert "3 partial" in said.out and path.read_bytes() == before
     assert command(["train", *tiny, "seed=0..2", "-q", "launcher=inline"]) == 0
     said = capsys.readouterr()
     assert "cut off" not in said.err and "3 done" in said.out
-    assert command(["train", *tiny, "train.steps=95", "seed=0..2", "--dry-run", "--json"]) == 0
+    assert command(["train", *but(tiny, "train.steps=95"), "seed=0..2", "--dry-run", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)["ensembles"]
     assert entry["partial"] == ["s0000", "s0001", "s0002"] and entry["steps"] == 95
-    longer = here("train", *tiny, "train.steps=95", "seed=0..2", "--json")
+    longer = here("train", *but(tiny, "train.steps=95"), "seed=0..2", "--json")
     assert longer.code == 0, longer.err
     assert [run["steps"] for run in longer.json["ensembles"][0]["runs"]] == [95] * 3
     assert json.loads(path.read_text())["requested_steps"] == 95
-    here("train", *tiny, "train.steps=95", "seed=0..2", DYNALAB_OUTPUTS=str(tmp_path / "fresh"))
+    here("train", *but(tiny, "train.steps=95"), "seed=0..2", DYNALAB_OUTPUTS=str(tmp_path / "fresh"))
     one, other = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "fresh"))
     assert_same(one, other, one)
-    fewer = here("train", *tiny, "train.steps=40", "seed=0..2", "--json").json["ensembles"][0]["runs"][0]
+    fewer = here("train", *but(tiny, "train.steps=40"), "seed=0..2", "--json").json["ensembles"][0]["runs"][0]
     assert (fewer["status"], fewer["steps"], fewer["requested_steps"]) == ("done", 95, 40)
 
 
 def test_a_schedule_that_needs_the_total_is_another_ensemble_when_longer(here, outputs, tiny):
     for steps in ("40", "60"):
-        here("train", *tiny, f"train.steps={steps}", "schedule=cosine", "seed=0")
+        here("train", *but(tiny, f"train.steps={steps}"), "schedule=cosine", "seed=0")
     assert len(list(outputs.glob("grokking/*/config.yaml"))) == 2
     for steps in ("40", "60"):
-        here("train", *tiny, f"train.steps={steps}", "schedule=cosine", "schedule.total=100", "seed=0")
+        here("train", *but(tiny, f"train.steps={steps}"), "schedule=cosine", "schedule.total=100", "seed=0")
     assert len(list(outputs.glob("grokking/*/config.yaml"))) == 3
 
 
@@ -149,7 +149,7 @@ def test_runs_that_did_not_generalise_are_counted_and_a_task_without_a_level_say
 
 
 def test_last_names_nothing_that_a_worker_refused(outputs, tiny, capsys):
-    inline = ["train", *tiny, "train.steps=2", "launcher=inline", "-q"]
+    inline = ["train", *but(tiny, "train.steps=2"), "launcher=inline", "-q"]
     assert command([*inline, "model=resnet20,embedding_mlp", "seed=0"]) == 2
     table, last = capsys.readouterr().out.splitlines(), (outputs / "last.json").read_bytes()
     assert table[1].split()[1:] == ["0", "1", "refused", "-", "-", "-"]
@@ -165,7 +165,7 @@ def test_last_names_nothing_that_a_worker_refused(outputs, tiny, capsys):
 
 def test_multirun_is_accepted_and_the_seed_spellings_agree(here, outputs, tiny):
     for spelling in ("seed=0..1", "seed=range(2)", "seed=[0,1]", "seed=0,1"):
-        assert here("train", "-m", *tiny, "train.steps=5", spelling).code == 0
+        assert here("train", "-m", *but(tiny, "train.steps=5"), spelling).code == 0
     assert sorted(bits(only_ensemble(outputs))) == ["s0000", "s0001"]
 
 
@@ -181,8 +181,8 @@ def test_force_keeps_the_old_attempt_and_reads_the_new(here, outputs, tiny):
 
 def test_a_diverging_seed_leaves_its_siblings_alone(here, outputs, tiny, tmp_path):
     # Seed 1 starts from an initialisation that a rate this high blows up; the others live.
-    words = [*tiny, "optimizer=sgd", "optimizer.lr=0.9", "optimizer.momentum=0.9", "train.steps=200"]
-    answer = here("train", *words, "seed=0..5", "compute.workers=1", "--json")
+    words = but(tiny, "optimizer=sgd", "optimizer.lr=0.9", "optimizer.momentum=0.9", "train.steps=200")
+    answer = here("train", *words, "seed=0..5", "--json")
     runs = answer.json["ensembles"][0]["runs"]
     diverged = [run for run in runs if run["status"] == "diverged"]
     whole = [run for run in runs if run["status"] == "done"]
@@ -300,7 +300,7 @@ def test_kill_nine_of_the_group_at_any_moment_loses_nothing(here, outputs, long,
 
 
 def test_workers_of_a_killed_parent_save_and_end(here, outputs, long, gate, uninterrupted):
-    words = [*long, "checkpoint.every=1000000"]
+    words = but(long, "checkpoint.every=1000000")
     process = start(words, outputs)
     wait_for_rows(outputs, 1, process)
     assert len(members(process.pid)) > 2
@@ -379,7 +379,7 @@ def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatc
     assert list(kept.values()) == ["hold"]
     # A plan on whatever device there is knows it, and what would be faster where there is much to do.
     words += ["seed=16..23", "compute.workers=1"]
-    short, long = (cli("train", *words, f"train.steps={steps}", "--dry-run") for steps in (20, 10**9))
+    short, long = (cli("train", *but(words, f"train.steps={steps}"), "--dry-run") for steps in (20, 10**9))
     elsewhere = (
         command(["train", *words, f"outputs={tmp_path / 'none'}", "--dry-run"]),
         capsys.readouterr().out,
@@ -401,6 +401,6 @@ def test_without_exactness_a_lone_seed_has_no_companion(here, outputs):
     plan = json.loads(run_file.read_text())["plan"]
     assert plan["exact"] is False and plan["threads"] == 2
     # Kept on resume, and said.
-    answer = here("train", *TINY, "seed=3", "train.steps=80")
+    answer = here("train", *but(TINY, "train.steps=80"), "seed=3")
     assert answer.code == 0 and "goes on as it began" in answer.err
     assert json.loads(run_file.read_text())["plan"]["threads"] == 2

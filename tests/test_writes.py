@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, Cli
+from conftest import TINY, Cli, but
+from report_fakes import make_ensemble
 
+import dynalab
 from dynalab.core import atomic
 from dynalab.errors import StoreError
 from dynalab.imports.forms import read_rows
@@ -292,7 +294,7 @@ def test_zero_and_minus_zero_are_one_content():
 
 
 def test_the_same_command_removes_what_killed_processes_left_and_nothing_of_the_living(here: Cli, outputs):
-    words = ["train", *TINY, "train.steps=10", "seed=0"]
+    words = ["train", *but(TINY, "train.steps=10"), "seed=0"]
     assert here(*words).code == 0
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
@@ -320,3 +322,21 @@ def test_the_same_command_removes_what_killed_processes_left_and_nothing_of_the_
     with atomic.replacing(outputs / "y.json") as temporary:
         temporary.write_text("half")
         assert here(*words).code == 0 and temporary.exists() and not atomic.is_orphan(temporary)
+
+
+def test_what_cannot_be_stored_is_printed_and_said(here, outputs):
+    ensemble = make_ensemble(outputs)
+    (outputs / "analysis").write_text("a file where the folder would be")
+    before = sorted(outputs.rglob("*"))
+    answer = here("analyze", "hmm", "max_states=2")
+    assert answer.code == 3 and answer.out and "Traceback" not in answer.err
+    (line,) = (line for line in answer.err.splitlines() if "is not stored: cannot write" in line)
+    assert line.startswith("warning: hmm-") and "next:" not in answer.err
+    document = here("analyze", "hmm", "max_states=2", "--json")
+    (found,) = document.json["analyses"]
+    assert document.code == 3 and found["path"] is None and found["kind"] == "hmm"
+    with pytest.warns(UserWarning, match="is not stored: cannot write"):
+        result = dynalab.analyze("hmm", ensemble, max_states=2)
+    assert result.unstored and set(result.tables()) == set(result["tables"]) and result.value is not None
+    assert all(len(result.table(name).columns) for name in result.tables())
+    assert str(dynalab.view(result)) and sorted(outputs.rglob("*")) == before

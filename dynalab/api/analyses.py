@@ -26,6 +26,8 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any: ...
 def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
     """Analyse an ensemble, as `dynalab analyze KIND` does; a stored result is reused. Some kinds train, as it does.
 
+    Where the outputs folder cannot be written a warning says so, and the result has all that it would have.
+
         result = dynalab.analyze("hmm", "cb7150eb3e", max_states=4)
         results = dynalab.analyze("hmm", dynalab.load_all())          # of each ensemble one
 
@@ -75,6 +77,8 @@ def analyze(kind: str, ensemble: Any, *others: Any, **keys: Any) -> Any:
         try:
             trainer = drive.Trainer(inputs.ensembles[0].path.parent.parent, search_path())
             results.append(drive.analyse(inputs, part, config, trainer))
+            if results[-1].unstored:
+                warnings.warn(results[-1].unstored, stacklevel=3)
         except (NothingMatched, ConfigError) as error:
             # As by the command, what is said of each stands where nothing can be said of all together.
             if together or len(inputs.ensembles) == 1:

@@ -165,8 +165,10 @@ def command(
                 result = confirmed or result
             results.append(result)
     damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
+    unstored = [result.unstored for result in results if result.unstored]
     if as_json:
-        analyses = [dict(result.data) | {"path": str(result.paths.root)} for result in results]
+        paths = [None if result.unstored else str(result.paths.root) for result in results]
+        analyses = [dict(result.data) | {"path": path} for result, path in zip(results, paths, strict=True)]
         emit_json({"kind": kind, "analyses": analyses})
     else:
         for result in results:
@@ -174,11 +176,13 @@ def command(
                 lines = _lines(part, result)
             for line in lines:
                 echo(line)
-            echo(result.paths.root)
+            if not result.unstored:
+                echo(result.paths.root)
             warn(result.warnings)
-        if not damaged:
+        if not (damaged or unstored):
             next_step.report(root, [ensemble for result in results for ensemble in result.ensembles])
-    return 3 if damaged or any(result.failed for result in results) else 0
+    warn(unstored)
+    return 3 if damaged or unstored or any(result.failed for result in results) else 0
 
 
 def _trainer(stack: ExitStack, root: Path, launcher: str | None, quiet: bool) -> Trainer:

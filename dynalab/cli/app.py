@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -58,7 +59,8 @@ COMMANDS = {
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a bug of dynalab's; 2 usage or configuration; 3 some runs failed, or another command
-trains them (the others are whole); 4 nothing matched; 130 interrupted (state saved, the same command goes on)."""
+trains them, or what was made could not be stored (the rest is whole); 4 nothing matched; 130 interrupted
+(state saved, the same command goes on)."""
 
 
 class Lazy(click.Group):
@@ -83,7 +85,10 @@ class Lazy(click.Group):
 
             hint = did_you_mean(args[0], COMMANDS)
             raise click.UsageError(f"no command {args[0]}{hint}; there are {', '.join(COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            _require_once(command, rest)
+        return name, command, rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Return the subcommands and options that a word may become, without importing them."""
@@ -97,6 +102,40 @@ class Lazy(click.Group):
         """List the subcommands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _require_once(command: click.Command, words: list[str]) -> None:
+    """Refuse an option or a key that is given twice and counts once: click, and Hydra, take the last in silence."""
+    while isinstance(command, click.Group):
+        found = command.commands.get(words[0]) if words else None
+        if found is None:
+            return
+        command, words = found, words[1:]
+    try:
+        values, _, order = command.make_parser(click.Context(command)).parse_args([*words])
+    except click.UsageError:
+        # Said where the command is read.
+        return
+    for option in order:
+        once = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+        if once and (times := order.count(option)) > 1:
+            cells = [
+                (word.partition("=")[0], word.partition("=")[2] or after)
+                for word, after in pairwise([*words, ""])
+            ]
+            both = [max(option.opts, key=len), *(value for name, value in cells if name in option.opts)]
+            raise click.UsageError(f"{' '.join(both)}: given {times} times; expected once")
+    for argument in order:
+        if isinstance(argument, click.Argument) and "=VALUE" in (argument.metavar or ""):
+            from dynalab.config.repeated import require_once
+
+            # Several values of a key are a sweep where something is trained.
+            sweeps = command.name in ("train", "fork", "config")
+            words = values[argument.name]
+            # Without any it is a mark of click's own.
+            require_once(
+                words if isinstance(words, list | tuple) else (), f"{values.get('kind')}.", sweeps=sweeps
+            )
 
 
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
@@ -151,6 +190,9 @@ def run(args: Sequence[str]) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _say("cannot write standard output: no space left on device")
+            return 3
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            _say(f"cannot read or write {error.filename}: {error.strerror}")
             return 3
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             # No file can be of that name: whatever was looked for there was typed.

@@ -14,7 +14,7 @@ import click
 from dynalab.cli.options import columns, echo, emit_json, json_option, note, target, to_options
 from dynalab.config.places import user_path
 from dynalab.config.suggest import did_you_mean, listing
-from dynalab.core.atomic import write_text
+from dynalab.core.atomic import storing, write_text
 from dynalab.core.errors import ConfigError
 from dynalab.tasks.images.sets import (
     SETS,
@@ -86,13 +86,11 @@ def fetch(name: str, root: str | None, as_json: bool) -> int:
     path = folder / data.folder
     bad = damaged(data, folder)
     if bad or data.missing(folder):
-        try:
+        with storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for file in bad:
                 note(f"{file} is not what its checksum says; it is replaced")
                 (path / file).unlink()
-        except OSError as error:
-            raise ConfigError(f"--root {folder}: cannot be written: {error.strerror}") from error
         note(f"downloading {data.title} to {folder}")
         _download(data, folder)
     require_present(data, folder, f"data fetch {name}")

@@ -177,9 +177,7 @@ def _only(shown: Sequence[Shown], metrics: Sequence[str]) -> None:
     known = {name for item in shown for name in item.values}
     if missing := [name for name in metrics if name not in known]:
         near = did_you_mean(missing[0], known)
-        raise NothingMatched(
-            f"--metric {missing[0]}: not recorded{near}; there are {listed(sorted(known), 12)}"
-        )
+        raise ConfigError(f"--metric {missing[0]}: not recorded{near}; there are {listed(sorted(known), 12)}")
     for item in shown:
         item.values = {name: item.values[name] for name in metrics if name in item.values}
         item.steps = {name: item.steps[name] for name in item.values}

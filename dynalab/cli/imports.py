@@ -14,70 +14,59 @@ from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
 
 
-def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the value of an option that is given at most once, where click would take the last."""
-    if len(values) > 1:
-        raise ConfigError(f"--{option.name} {' '.join(values)}: given {len(values)} times; expected once")
-    return values[0] if values else None
-
-
-def _option(*names: str, metavar: str, about: str, once: bool = False) -> Callable[[F], F]:
-    return click.option(*names, metavar=metavar, multiple=True, help=about, callback=_once if once else None)
+def _several(*names: str, metavar: str, about: str) -> Callable[[F], F]:
+    """Add an option that may be given several times."""
+    return click.option(*names, metavar=metavar, multiple=True, help=about)
 
 
 @click.command("import")
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@_option(
+@_several(
     "--checkpoints",
     metavar="PATTERN",
     about="Checkpoints in the place of tables: 'runs/{run}/step{step}.pt', 'runs/*/step*.safetensors', a folder, or a "
     "table with the columns path, run and step.",
 )
-@_option(
+@click.option(
     "--weights",
     metavar="REGEX",
-    once=True,
-    about="Tensors of two or more axes whose names have this are the weights; their biases go with them.",
+    help="Tensors of two or more axes whose names have this are the weights; their biases go with them.",
 )
-@_option(
+@click.option(
     "--model",
     metavar="MODULE:FUNCTION",
-    once=True,
-    about="What makes the network that checkpoints are weights of; of a pair (network, metrics), metrics(network) "
+    help="What makes the network that checkpoints are weights of; of a pair (network, metrics), metrics(network) "
     "is measured, too.",
 )
-@_option(
+@click.option(
     "--name",
     metavar="NAME",
-    once=True,
-    about="What the runs are called from now on (default: the file's name).",
+    help="What the runs are called from now on (default: the file's name).",
 )
-@_option("--run", metavar="COLUMN", about="The column that names the run; of several: --run lr,seed.")
-@_option(
+@_several("--run", metavar="COLUMN", about="The column that names the run; of several: --run lr,seed.")
+@click.option(
     "--split",
     metavar="COLUMN",
-    once=True,
-    about="A column each of whose values is a run of its own, beside what names the runs: of one long file --split lr.",
+    help="A column each of whose values is a run of its own, beside what names the runs: of one long file --split lr.",
 )
-@_option("--step", metavar="COLUMN", once=True, about="The column of steps.")
-@_option(
+@click.option("--step", metavar="COLUMN", help="The column of steps.")
+@click.option(
     "--key",
     metavar="COLUMN",
-    once=True,
-    about="The column that names the metric, where there is a row a metric.",
+    help="The column that names the metric, where there is a row a metric.",
 )
-@_option("--value", metavar="COLUMN", once=True, about="The column of the metrics' values, with --key.")
+@click.option("--value", metavar="COLUMN", help="The column of the metrics' values, with --key.")
 @click.option(
     "--wide", is_flag=True, help="A row a step, columns 'run - metric': an export of Weights & Biases."
 )
-@_option("--map", "renamed", metavar="OLD=NEW", about="What a metric is called here: --map loss=train_loss.")
-@_option(
+@_several("--map", "renamed", metavar="OLD=NEW", about="What a metric is called here: --map loss=train_loss.")
+@_several(
     "--const",
     "constants",
     metavar="NAME=NUMBER",
     about="A metric of one value: --const stability_threshold=20.",
 )
-@_option(
+@_several(
     "--level", "levels", metavar="NAME=NUMBER", about="What counts as generalised: --level test_accuracy=99."
 )
 @click.option("--force", is_flag=True, help="Store it again.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from dynalab.cli.options import echo, note
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, StoreError
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the files there are named, and call themselves.
@@ -128,7 +128,8 @@ def write(folder: Path, files: dict[str, str]) -> None:
     """Write files in a folder: all, or none where one is there.
 
     Raises:
-        ConfigError: A file of that name is there, or the folder cannot be written.
+        ConfigError: A file of that name is there.
+        StoreError: The folder cannot be written.
     """
     for file in files:
         if os.path.lexists(folder / file):
@@ -141,6 +142,6 @@ def write(folder: Path, files: dict[str, str]) -> None:
             with open(folder / file, "x", encoding="utf-8") as target:
                 target.write(text)
     except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be written: {error.strerror}; name another with --config-dir"
+        raise StoreError(
+            f"cannot write {folder}: {error.strerror}; name another with --config-dir"
         ) from error

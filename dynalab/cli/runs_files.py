@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -123,12 +123,11 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
         [item["what"], _word(item["a"]), _word(item["b"]), _signed(item["difference"])]
         for item in document["results"]
     ]
-    known = any(row[-1] for row in rows)
-    echo(
-        columns(
-            ["result", a, b, "difference of means [95%]"][: 3 + known], [row[: 3 + known] for row in rows]
-        )
-    )
+    known = 3 + any(row[-1] for row in rows)
+    header = ["result", a, b, "difference of means [95%]"]
+    echo(columns(header[:known], [row[:known] for row in rows]))
+    for line in _legend(document["results"]):
+        echo(line)
     if series and series["shared"]:
         echo(f"\nrows: {series['equal']} of {series['shared']} runs of the same label are equal to the bit")
         if largest := series["largest"]:
@@ -166,6 +165,21 @@ def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
     if len(selection) != 1:
         raise ConfigError(f"{ref} means {len(selection)} ensembles; name one")
     return selection[0]
+
+
+def _legend(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what the brackets of results are."""
+    middles = [side for item in results for side in (item["a"], item["b"]) if isinstance(side, dict)]
+    if any("median" in side and side["runs"] > 1 for side in middles):
+        yield "of several runs: the median [lower to upper quartile], and how many runs have a value"
+    differences = [item["difference"] for item in results if item["difference"] is not None]
+    laws = {
+        "of pairs of one label" if item["paired"] else "of runs that are no pairs (Welch)"
+        for item in differences
+    }
+    if laws:
+        how = f"Student's t, {listed(sorted(laws))}"
+        yield f"differences: the mean of the second less that of the first [95% interval by {how}]"
 
 
 def _signed(difference: dict[str, Any] | None) -> str | None:

@@ -31,11 +31,13 @@ def outputs_root(folder: str | Path | None = None) -> Path:
     """Return the outputs folder: the one that was named, else `DYNALAB_OUTPUTS`, else ./outputs.
 
     Raises:
-        ConfigError: It is a file, or below a home folder that there is not.
+        ConfigError: It is a file, below one, or below a home folder that there is not.
     """
     root = real_path(user_path(folder or os.environ.get("DYNALAB_OUTPUTS") or "outputs"))
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"outputs={root}: a file, not a folder")
+    there = next(path for path in (root, *root.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        below = "" if there == root else f", which is below {there}"
+        raise ConfigError(f"outputs={root}{below}: a file, not a folder")
     return root
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalab.core import processes
-from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.errors import StoreError
 
 # Seven digits: all that a process can be called.
 _WRITER = re.compile(r"\.([0-9a-f]{8})-([0-9a-f]{1,7})\.[0-9a-f]{12}\.tmp$")
@@ -49,23 +49,19 @@ def check_writable(folder: Path, *, make: bool = True) -> None:
     """Make a folder if need be, and check that files can be made in it; without `make` as far as no trial tells.
 
     Raises:
-        ConfigError: They cannot.
-        StoreError: The disk is full.
+        StoreError: They cannot, or the disk is full.
     """
     if not make:
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise ConfigError(f"outputs={folder}: not writable ({there} is no folder that can be written to)")
+            what = "it" if there == folder else there
+            raise StoreError(f"cannot write {folder}: {what} is no folder that can be written to")
         return
-    try:
+    with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writable.", dir=folder)
         os.close(handle)
         os.unlink(name)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"cannot write {folder}: {error.strerror}") from error
-        raise ConfigError(f"outputs={folder}: not writable ({error.strerror or error})") from error
 
 
 def sync(handle: int) -> None:

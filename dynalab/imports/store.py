@@ -145,7 +145,7 @@ def store(
     """Store runs under a name that was checked; `about` says where they come from.
 
     Raises:
-        ConfigError: A level is of no metric, or the outputs folder is no place for them.
+        ConfigError: A level is of no metric.
         StoreError: They cannot be written.
     """
     for metric, level in (order.levels or {}).items():

@@ -7,13 +7,14 @@ step is trained once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dynalab.config.command import Command, Request, Settings
 from dynalab.config.ensemble import RunSpec, from_stored
-from dynalab.config.forks import Origin, Variant, is_setting, parse_fork, read_forks
+from dynalab.config.forks import Forks, Origin, Variant, is_setting, parse_fork, read_forks
 from dynalab.config.overrides import Override
 from dynalab.config.schema import Compute
 from dynalab.core.errors import ConfigError, NothingMatched
@@ -124,6 +125,7 @@ def plan_forks(
         longest = max(run.requested_steps for run in members)
         origin = Origin(parent.id, parent.tree, step, attempt, stem, longest)
         forks = read_forks(origin, overrides, outputs=outputs)
+        _require_same_network(parent.tree, forks)
         named = _named(members, forks.seeds, forking.left_out)
         chosen = list(_reaching(named, step, forking.left_out))
         planned = _plan(forks.settings, [(variant, chosen) for variant in forks.variants], step)
@@ -132,6 +134,24 @@ def plan_forks(
         lines = "; ".join(forking.left_out) or "no run has one of the seeds that are named"
         raise NothingMatched(f"{parent.id} has no run to fork at step {step:,}: {lines}")
     return forking
+
+
+def _require_same_network(parent: Mapping[str, Any], forks: Forks) -> None:
+    """Refuse forks whose words about the task or the model make another network, before anything is laid out."""
+    folders = forks.settings.folders
+    before = from_stored(parent, folders)
+    changed = [
+        item.config
+        for item in forks.variants
+        if (item.config.task, item.config.model) != (before.task, before.model)
+    ]
+    if changed:
+        # Networks are built, which nothing else of a plan needs.
+        from dynalab.networks.build import require_shapes, shapes_of
+
+        theirs = shapes_of(before, folders)
+        for config in changed:
+            require_shapes(theirs, shapes_of(config, folders))
 
 
 def plan_replay(

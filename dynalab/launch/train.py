@@ -24,6 +24,7 @@ from dynalab.launch.rehearsal import failed_before, refusals
 from dynalab.launch.snapshots import refuse_excess
 from dynalab.launch.trials import Plans
 from dynalab.networks import compiler
+from dynalab.optim import rates
 from dynalab.store import jobs, lock, runfile
 from dynalab.store.commands import Announcement
 from dynalab.store.jobs import Task
@@ -162,7 +163,7 @@ def train(
                 _lay_out(outputs, request, options, plans, queued, write=False)
                 for request in command.requests
             ]
-    outcome = Outcome(compared, plans.largest(compared), _sparse(compared, settings.folders, options.dry_run))
+    outcome = Outcome(compared, plans.largest(compared), _doubts(compared, settings.folders))
     wait = options.wait or settings.slurm.wait
     busy = any(layout.work or (wait and layout.waiting) for layout in compared)
     check_device = settings.device.startswith("cuda") and not plans.elsewhere
@@ -271,8 +272,8 @@ def train(
     return outcome
 
 
-def _sparse(layouts: Sequence[Layout], folders: Sequence[Path], planned: bool) -> list[str]:
-    """Return a line for each probe that would have no row in what is to be trained; of a plan, too few as well."""
+def _doubts(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
+    """Return a line for each probe with no rows, or too few, in what is to be trained, and for each change too late."""
     lines: dict[str, None] = {}
     for layout in layouts:
         config, steps = layout.request.config, layout.request.steps
@@ -280,7 +281,8 @@ def _sparse(layouts: Sequence[Layout], folders: Sequence[Path], planned: bool) -
         if layout.work and steps:
             lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
             # A fork has its parent's rows before it began, where the parent has any.
-            lines |= dict.fromkeys(scarce_probes(config, steps, folders) if planned and not begin else ())
+            lines |= dict.fromkeys(() if begin else scarce_probes(config, steps, folders))
+            lines |= dict.fromkeys(rates.beyond(config, steps, folders))
     return list(lines)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from dynalab.config import registry
 from dynalab.config.ensemble import EnsembleConfig
+from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import require
 from dynalab.core.streams import Streams
 from dynalab.networks.stack import LEAST_WIDTH
@@ -58,6 +60,23 @@ def side_by_side(
     alone = not exact or getattr(networks[0], "run_by_run", False)
     companions = [] if alone else [streams[-1]] * (LEAST_WIDTH - len(streams))
     return networks + build_networks(make, companions), [*streams, *companions]
+
+
+def shapes_of(config: EnsembleConfig, folders: Sequence[Path] = ()) -> dict[str, tuple[int, ...]]:
+    """Return the name of every parameter and buffer of one run's network, and its shape."""
+    _, make = task_and_network(config, folders)
+    with torch.random.fork_rng(devices=[]):
+        return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+
+
+def require_shapes(theirs: Mapping[str, tuple[int, ...]], own: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a fork, by its shapes, whose network cannot take its parent's weights, as a `ConfigError`."""
+    if theirs != own:
+        name = next(name for name in {**own, **theirs} if own.get(name) != theirs.get(name))
+        raise ConfigError(
+            f"a fork goes on with its parent's weights, and {name} is {theirs.get(name, 'not there')} in the parent, "
+            f"{own.get(name, 'not there')} in the fork"
+        )
 
 
 def network_of(config: EnsembleConfig, streams: Streams, folders: Sequence[Path] = ()) -> nn.Module:

@@ -5,14 +5,18 @@ Training and analyses ask it here: schedules, `train.halve_at`, momentum and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynalab.config import registry
 from dynalab.core.errors import ConfigError
 from dynalab.core.plugins import place_of, refuse, require
+from dynalab.core.words import count, listed
+
+if TYPE_CHECKING:
+    from dynalab.config.ensemble import EnsembleConfig
 
 
 def factor_of(build: Callable[..., Any], config: Any, total: int) -> Callable[[int], float]:
@@ -59,6 +63,30 @@ def rate_changes(config: Mapping[str, Any], last: float) -> tuple[float, ...]:
     at = (config.get("train") or {}).get("halve_at")
     steps += [] if at is None else [at]
     return tuple(float(step) for step in sorted(steps) if step <= last)
+
+
+def beyond(config: EnsembleConfig, end: int, folders: Sequence[Any] = ()) -> Iterator[str]:
+    """Yield a line for each change of the rate that a training of `end` steps does not come to.
+
+    It may be meant, for training can be prolonged; as a rule the steps of a longer one were left standing.
+
+    Args:
+        config: What is trained.
+        end: Its length.
+        folders: A user's plug-in folders.
+    """
+    schedule, ends = config.schedule, f"training ends after {count(end, 'step')}"
+    module = registry.find("schedule", schedule.name, folders).module
+    rising = module.warmup(schedule) if hasattr(module, "warmup") else 0
+    if rising > end:
+        share = f"at {end / rising:.2g} of optimizer.lr"
+        yield f"schedule={schedule.name}: the rate rises over the first {rising:,} steps; {ends}, {share}"
+    marks = module.milestones(schedule) if hasattr(module, "milestones") else []
+    if late := [f"{step:,}" for step in marks if step >= end]:
+        yield f"schedule={schedule.name}: the rate is to be lowered at step {listed(late)}; {ends}"
+    at = config.train.halve_at
+    if at is not None and at >= end:
+        yield f"train.halve_at={at}: {ends}, before the rate is halved"
 
 
 def rate_factors(config: Mapping[str, Any], steps: np.ndarray) -> np.ndarray:

@@ -121,9 +121,9 @@ def write_report(
         The page, `outputs/reports/<name>/index.html`.
 
     Raises:
-        StoreError: Everything is damaged, or the disk is full.
+        StoreError: Everything is damaged, or the page cannot be written.
         NothingMatched: There is no run to show.
-        ConfigError: The name or the outputs folder cannot be used.
+        ConfigError: The name cannot be used.
         PluginError: A plug-in's part of the page could not be made; the page is there without it.
     """
     name = check_name(name) if name is not None else report_name(selection)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,16 @@ class Result:
     `result["paths"]` is a plain value of the result (`result.data` has all that result.json holds, with the keys of the
     command's `--json`), `result.table("states")` one of its tables as a pandas data frame, `result.frames()` all of
     them. Nothing is computed, and nothing but JSON and Parquet is read.
+
+    Attributes:
+        unstored: Why it could not be stored, as in a folder that is read-only; empty where it is.
+        kept: The tables of one that could not.
     """
 
     paths: AnalysisPaths
     data: Mapping[str, Any]
+    unstored: str = ""
+    kept: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
         runs = f"{count(len(self.data['inputs']), 'run')} of " if self.data.get("inputs") else ""
@@ -127,7 +133,7 @@ class Result:
 
     def tables(self) -> list[str]:
         """Return the names of its tables."""
-        return list(self.paths.tables())
+        return list(self.kept if self.unstored else self.paths.tables())
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table as a data frame; a `ConfigError` where there is none, a `StoreError` where it is damaged."""
@@ -138,6 +144,8 @@ class Result:
             raise ConfigError(
                 f"{name}: this analysis has no such table; there are {', '.join(self.tables())}"
             )
+        if self.unstored:
+            return self.kept[name]
         path = self.paths.table(name)
         try:
             return pd.read_parquet(path)
@@ -154,17 +162,19 @@ def write_result(
 ) -> Result:
     """Store an analysis; its folder appears whole, in the place of one that stands there if `replace` says so.
 
-    Raises:
-        StoreError: The folder cannot be written.
+    Where the folder cannot be written the result is whole all the same, and says why it is not stored.
     """
-    paths.refuse_links()
     document = {"schema_version": SCHEMA_VERSION, **finite(data)}
-    with making(paths.root, replace=replace) as folder:
-        made = AnalysisPaths(folder)
-        for name, table in tables.items():
-            with replacing(made.table(name)) as temporary:
-                table.to_parquet(temporary, index=False)
-        write_json(made.result, document)
+    try:
+        paths.refuse_links()
+        with making(paths.root, replace=replace) as folder:
+            made = AnalysisPaths(folder)
+            for name, table in tables.items():
+                with replacing(made.table(name)) as temporary:
+                    table.to_parquet(temporary, index=False)
+            write_json(made.result, document)
+    except StoreError as error:
+        return Result(paths, document, f"{paths.root.name} is not stored: {error}", tables)
     return Result(paths, document)
 
 

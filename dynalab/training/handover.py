@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dynalab.config.typed import plain
-from dynalab.core.errors import ConfigError
+from dynalab.networks.build import require_shapes
 from dynalab.store.names import AVERAGE, MODES
 from dynalab.training.averaging import STATE
 from dynalab.training.editing import edit
@@ -36,12 +36,7 @@ def carry(before: Loop, after: Loop, weights: Mapping[str, Tensor], other: Mappi
     """
     own = {name: tuple(tensor.shape[1:]) for name, tensor in after.stack.state().items()}
     theirs = {name: tuple(tensor.shape[1:]) for name, tensor in weights.items()}
-    if own != theirs:
-        name = next(name for name in {**own, **theirs} if own.get(name) != theirs.get(name))
-        raise ConfigError(
-            f"a fork goes on with its parent's weights, and {name} is {theirs.get(name, 'not there')} in the parent, "
-            f"{own.get(name, 'not there')} in the fork"
-        )
+    require_shapes(theirs, own)
     fresh = _kind(before) != _kind(after)
     probes = before.config.probe
     gone = [name for name, config in after.config.probe.items() if probes.get(name) != config]

@@ -48,7 +48,7 @@ from dynalab.core.words import count, listed
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 9
+VERSION = 10
 NEEDS = Needs(statuses=("done", "diverged"), across=True, sweeps=True)
 TITLE = "Which setting is better"
 LEAD = "ranking"
@@ -102,7 +102,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     tasks = list(dict.fromkeys(str((group.runs[0].config.get("task") or {}).get("name")) for group in groups))
     if len(tasks) > 1:
         raise NothingMatched(f"compare is of settings of one task, and these are of {listed(tasks)}")
-    rule = rule_of(groups, config.convergence)
+    rule, asked = rule_of(groups, config.convergence), config.convergence != ConvergenceKeys()
     at = common_step(groups) if config.at == "common" else None
     samples = [*landmarks(groups, rule), *metrics(groups, config.metrics, at)]
     if not samples:
@@ -149,9 +149,12 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         needed_paired={name: item and item.paired for name, item in needed.items()},
         response=_response(main, settings, keys, first, level, ids),
         effects=tuple(effect for item in samples for effect in effects(item.name, item.of, keys)),
-        odd=tuple(odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule)], at)),
+        odd=tuple(
+            odd_runs(groups, [item for item in samples if not repeats(item.name, known, rule, asked)], at)
+        ),
         at_step=at,
         rule=rule,
+        asked=asked,
         levels=shared_levels(groups, known),
         margin=config.margin,
         warnings=tuple(_warnings(groups, samples, at)),

@@ -163,3 +163,4 @@ class Findings:
     # landmark -> level of its metric from which on a run has reached it, where all settings have the same
     levels: Mapping[str, float] = field(default_factory=dict)
     odd: tuple[Odd, ...] = ()  # every run against the others of its setting
+    asked: bool = False  # whether keys say the rule

@@ -140,10 +140,14 @@ def metrics(groups: Sequence[Group], names: Sequence[str] | None, at: int | None
     ]
 
 
-def repeats(name: str, samples: Iterable[str], rule: Convergence | None) -> bool:
-    """Return whether a landmark is the level of another, held for some rows: nothing new is said of it."""
+def repeats(name: str, samples: Iterable[str], rule: Convergence | None, asked: bool) -> bool:
+    """Return whether a landmark is the level of another, held for some rows: nothing new is said of it.
+
+    That is so of the settings' own rule of convergence; one that was `asked` for is what a reader wants to know.
+    """
     return (
         name == CONVERGED
+        and not asked
         and rule is not None
         and rule.metric == LEVELS["generalised_step"]
         and "generalised_step" in samples

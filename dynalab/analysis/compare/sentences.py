@@ -26,7 +26,7 @@ def names(findings: Findings) -> list[str]:
     """Return landmarks and metrics, the main one first, but for a landmark that repeats another."""
     first = findings.settings[0]
     every = [*first.landmarks, *first.final]
-    others = [name for name in every if not repeats(name, every, findings.rule)]
+    others = [name for name in every if not repeats(name, every, findings.rule, findings.asked)]
     return [findings.main, *(name for name in others if name != findings.main)]
 
 
@@ -86,7 +86,9 @@ def rules_words(findings: Findings) -> str:
         if name in findings.levels
     ]
     if findings.rule is not None and CONVERGED in shown:
-        said.append(f"converges at the first row of those with {findings.rule.words()} in a row")
+        words, alone = findings.rule.words(), findings.rule.persistence == 1
+        which = f"with {words.removesuffix(' for 1 row')}" if alone else f"of those with {words} in a row"
+        said.append(f"converges at the first row {which}")
     return f"A run {listed(said)}." if said else ""
 
 

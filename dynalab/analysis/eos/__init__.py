@@ -26,7 +26,7 @@ from dynalab.core.words import count, listed, metric_words, spoken, which_runs
 from dynalab.curvature.rows import SKIPPED, close_enough
 from dynalab.show.blocks import Block, Number, Say, Span, Strip, Strips, Table, run_cell, telling
 
-VERSION = 6
+VERSION = 7
 NEEDS = Needs(
     columns=(NEEDED,),
     optional=(
@@ -140,10 +140,21 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     if dropped:
         rows, which = count(sum(dropped.values()), "row"), which_runs([*dropped], len(recorded))
         notes.append(f"{which}: {rows} left out, whose eigenvalues had not converged")
+    notes += _too_few(runs)
     steps = np.concatenate([ratio.steps for ratio in ratios] or [np.empty(0, np.int64)])
     values = np.concatenate([ratio.values for ratio in ratios] or [np.empty(0)])
     table = pd.DataFrame({"run": np.array(ids, dtype=object), "step": steps, "ratio": values})
     return Findings(tuple(runs), summarise(runs), None, tuple(notes), table)
+
+
+def _too_few(runs: Sequence[RunFindings]) -> Iterator[str]:
+    """Yield a line for each reason for which runs have too few rows to be judged."""
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        if run.verdict == "insufficient_data":
+            reasons.setdefault(run.reason, []).append(run.run)
+    for reason, which in reasons.items():
+        yield f"{which_runs(which, len(runs))} cannot be judged: {reason}"
 
 
 def judge(run: Run, ratios: Ratios, config: Config) -> RunFindings:

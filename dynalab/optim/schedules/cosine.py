@@ -30,6 +30,11 @@ def needs_total(config: Config) -> bool:
     return config.total is None
 
 
+def warmup(config: Config) -> int:
+    """Return the steps over which the rate rises."""
+    return config.warmup
+
+
 def build(config: Config, total: int) -> Callable[[int], float]:
     """Return the factor of a step."""
     length = config.total or total

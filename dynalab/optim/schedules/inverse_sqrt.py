@@ -24,6 +24,11 @@ def needs_total(config: Config) -> bool:
     return False
 
 
+def warmup(config: Config) -> int:
+    """Return the steps over which the rate rises."""
+    return config.warmup
+
+
 def build(config: Config, total: int) -> Callable[[int], float]:
     """Return the factor of a step."""
     return lambda step: min((step + 1) / config.warmup, math.sqrt(config.warmup / (step + 1)))

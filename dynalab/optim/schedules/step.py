@@ -31,6 +31,11 @@ def needs_total(config: Config) -> bool:
     return False
 
 
+def milestones(config: Config) -> list[int]:
+    """Return the steps at which the rate is lowered."""
+    return config.milestones
+
+
 def build(config: Config, total: int) -> Callable[[int], float]:
     """Return the factor of a step."""
     return lambda step: config.gamma ** sum(step >= milestone for milestone in config.milestones)

@@ -23,6 +23,11 @@ def needs_total(config: Config) -> bool:
     return False
 
 
+def warmup(config: Config) -> int:
+    """Return the steps over which the rate rises."""
+    return config.steps
+
+
 def build(config: Config, total: int) -> Callable[[int], float]:
     """Return the factor of a step."""
     return lambda step: min((step + 1) / config.steps, 1.0)
