@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from hmm_simulate import simulate
+from hmm_simulate import Simulated, simulate
+from nulls.hmm import states_of
 
 from dynalab.analysis import hmm
 from dynalab.analysis.base import Trajectories, Trajectory
-from dynalab.analysis.hmm import compiled, fitting
+from dynalab.analysis.hmm import compiled, fitting, tables
 from dynalab.analysis.hmm.outcome import infer
 from dynalab.analysis.hmm.tasks import score
 from dynalab.core.records import plain
@@ -120,6 +121,85 @@ def few_rows(number: int, least: float = 5.0, most: float = 26.0, **keys: Any) -
     with compiled.using(compiled.library()):
         found = fitting.robust(replace(runs, metrics=runs.metrics[:size], runs=tuple(some)), config)
     return n_runs * n_rows / (len(found.features.names) + 1), n_states, found.n_states
+
+
+@dataclass(frozen=True)
+class Jumping:
+    """A simulated ensemble, and what is said of states that last a row or two.
+
+    Attributes:
+        about: What it is simulated with.
+        emission: Of the states that are found, and how many these are.
+        n_states: That.
+        said: Number of states that are called jumps.
+        wrong: Of these, those that are none: most of their stays hold no row of a jump and, where levels jump and
+            states are of dynamics, lie beside no change of level.
+        found: Whether one of them is the jump that is there.
+    """
+
+    about: dict[str, Any]
+    emission: str
+    n_states: int
+    said: int
+    wrong: int
+    found: bool
+
+
+def jumping(number: int, jumps: bool, **keys: Any) -> Jumping:
+    """Analyse an ensemble of 2 to 4 states, of level or of dynamics, with or without jumps between two of them.
+
+    Of 5 to 40 runs of 60 to 300 rows and six features; stays are even, geometric, or of 10 to 40 rows on average and
+    come again; noise is new in every row, or .6 of it is kept; lengths are equal or not.
+    """
+    rng = np.random.default_rng([17, number])
+    pick = lambda *choices: choices[int(rng.integers(len(choices)))]  # noqa: E731
+    about = {
+        "kind": ("level", "ar")[number % 2],
+        "n_states": pick(2, 3, 4),
+        "n_runs": pick(5, 10, 20, 40),
+        "n_rows": pick(60, 100, 180, 300),
+        "kept": pick(0.0, 0.6),
+        "ragged": pick(False, True),
+        **pick({"even": 12.0}, {"even": 1.0}, {"stay": 10.0}, {"stay": 20.0}, {"stay": 40.0}),
+    }
+    truth = simulate(seed=number, jumps=jumps, **about)
+    some = [replace(run, values=run.values[:, :6]) for run in truth.trajectories.runs]
+    runs = replace(truth.trajectories, metrics=truth.trajectories.metrics[:6], runs=tuple(some))
+    config = hmm.Config(workers=1, stability=False, baselines=False, **keys)
+    with compiled.using(compiled.library()):
+        found = fitting.robust(runs, config)
+    paths = found.model.decode(found.features.values)
+    courses = [
+        {"run": run, "steps": steps.tolist(), "states": path.tolist()}
+        for run, steps, path in zip(found.features.runs, found.features.steps, paths, strict=True)
+    ]
+    said, _ = tables.short(states_of(n_states=found.n_states, states=courses))
+    said = said if found.n_states > 1 else []
+    kinds = [_of(state, courses, truth, about["n_states"], found.model.emission) for state in said]
+    return Jumping(
+        about, found.model.emission, found.n_states, len(said), kinds.count("wrong"), "jump" in kinds
+    )
+
+
+def _of(state: int, courses: list[dict[str, Any]], truth: Simulated, n_states: int, emission: str) -> str:
+    """Return what most of a state's stays are: of a `jump`, at a `change` of level, or neither, `wrong`."""
+    true = {f"simulated/s{index:04d}": path for index, path in enumerate(truth.states)}
+    levels = emission == "ar" and truth.kind == "level"
+    at = {"jump": 0, "change": 0, "wrong": 0}
+    for course in courses:
+        path, there = np.asarray(course["states"]), true[course["run"]]
+        rows = np.asarray(course["steps"]) // 10
+        begins = np.flatnonzero(np.diff(path, prepend=-1))
+        for begin, end in zip(begins, [*begins[1:], len(path)], strict=True):
+            if path[begin] != state:
+                continue
+            first, last = int(rows[begin]), int(rows[end - 1])
+            near = there[max(first - 1, 0) : last + 2]
+            if (there[first : last + 1] == n_states).any():
+                at["jump"] += 1
+            else:
+                at["change" if levels and (near != near[0]).any() else "wrong"] += 1
+    return max(at, key=lambda kind: at[kind])
 
 
 def presets(trajectories: Trajectories, **keys: Any) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from dynalab.analysis.butterfly import landmarks, summary
 from dynalab.analysis.butterfly.findings import Apart, Fork, Mean, RunFindings
 from dynalab.config.keys import Stored
 from dynalab.core.errors import ConfigError
+from dynalab.core.progress import telling
 from dynalab.core.records import plain, restore, tables
 from dynalab.explore import drive
 from dynalab.show.blocks import Figure, Response, Say
@@ -67,8 +68,13 @@ def test_forks_are_those_of_the_command_and_what_is_not_moved_is_the_run(outputs
     plan = here(*words, "--dry-run", "--json")
     assert plan.code == 0, plan.err
     assert sorted(outputs.rglob("*")) == listing
-    answer = here(*words, "--json")
+    told: list[tuple] = []
+    with telling(lambda *what: told.append(what)):
+        answer = here(*words, "--json")
     assert answer.code == 0, answer.err
+    ends = ["forks from step 0", "forks from step 10", "control", "two seeds"]
+    assert [what for what, done, *_ in told if not done][-4:] == ends
+    assert {what: total for what, _, total, _ in told if what in ends} == dict.fromkeys(ends, 11)
     (found,) = answer.json["analyses"]
     assert found["forks"] == [item["id"] for item in plan.json["ensembles"]] and len(found["forks"]) == 3
     summary = found["summary"]

@@ -13,6 +13,7 @@ from stored import bits
 import dynalab
 from dynalab.analysis import hybrid
 from dynalab.analysis.hybrid.findings import Over, Point, first_step, verdict_of
+from dynalab.core.progress import telling
 from dynalab.core.records import plain, restore, tables
 from dynalab.explore import drive
 from dynalab.launch.fork import make_forks
@@ -89,8 +90,13 @@ def test_forks_are_those_of_the_command_and_are_trained_once(outputs, here):
     plan = here(*words, "--dry-run", "--json")
     assert plan.code == 0, plan.err
     assert sorted(path for path in outputs.rglob("*")) == listing
-    first = here(*words, "--json")
+    told: list[tuple] = []
+    with telling(lambda *what: told.append(what)):
+        first = here(*words, "--json")
     assert first.code == 0, first.err
+    began = [what for what, done, *_ in told if not done]
+    assert began[-1] == "their ends" and {"planning", f"reading {parent.id}"} <= {*began}
+    assert told[-1] == ("their ends", 3, 3, "runs")
     (found,) = first.json["analyses"]
     ids = [item["id"] for item in plan.json["ensembles"]]
     assert found["forks"] == ids and len(ids) == 2

@@ -258,7 +258,7 @@ def test_the_analysis_counts_what_the_probe_does(kept):
     told: list[object] = []
     with telling(lambda *what: told.append(what)):
         one = analyze("regions", kept, source="weights", points=30, layers=[1]).value
-    assert told == [(kept.id, done, 3, "runs") for done in range(4)]
+    assert told[-4:] == [(kept.id, done, 3, "runs") for done in range(4)]
     total = by_weights.by_layer.groupby("layer")["local_complexity"].sum()
     assert one.curves["local_complexity"].sum() == pytest.approx(total[1])
 

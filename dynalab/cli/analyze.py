@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +139,12 @@ def command(
     selection, left_out = readable(select(root, refs, filter_text, Ensemble, forks))
     warn(left_out)
     with ExitStack() as stack:
-        trainer = _trainer(stack, root, own["launcher"], as_json) if training else drive.Trainer(root)
-        gathered = gather(selection, part, config, pool=pool, tell=lambda line: warn([line]))
+        shown = ExitStack()
+        trainer = drive.Trainer(root)
+        if training:
+            trainer = _trainer(stack, root, own["launcher"], shown, as_json)
+        with pieces(kind, shown, quiet=as_json):
+            gathered = [*gather(selection, part, config, pool=pool, tell=lambda line: warn([line]))]
         if dry_run:
             return _plan(drive.first_wave(gathered, part, config, trainer), as_json)
         for inputs in gathered:
@@ -150,20 +154,18 @@ def command(
                 names = ", ".join(ensemble.id for ensemble in inputs.ensembles)
                 note(f"{kind}: {count(len(inputs.runs), 'run')} of {names}")
             try:
-                with nullcontext() if as_json or trains(part) else pieces(kind):
+                with pieces(kind, shown, quiet=as_json):
                     result = drive.analyse(inputs, part, config, trainer, force=force)
+                    confirmed = drive.confirm(inputs, result, part, config, trainer) if confirm else None
             except (NothingMatched, ConfigError) as error:
                 # What is said of each stands, where nothing can be said of all together.
                 if not results or len(inputs.ensembles) == 1:
                     raise
                 warn([f"the ensembles are not compared: {error}"])
                 continue
-            if confirm:
-                confirmed = drive.confirm(inputs, result, part, config, trainer)
-                if confirmed is None:
-                    note(f"analyze {kind} found nothing that training again could confirm")
-                result = confirmed or result
-            results.append(result)
+            if confirm and confirmed is None:
+                note(f"analyze {kind} found nothing that training again could confirm")
+            results.append(confirmed or result)
     damaged = left_out or any(ensemble.damaged for ensemble, _ in selection)
     unstored = [result.unstored for result in results if result.unstored]
     if as_json:
@@ -185,13 +187,13 @@ def command(
     return 3 if damaged or unstored or any(result.failed for result in results) else 0
 
 
-def _trainer(stack: ExitStack, root: Path, launcher: str | None, quiet: bool) -> Trainer:
-    """Return how an analysis trains until `stack` ends; `quiet` shows nothing on the way."""
+def _trainer(stack: ExitStack, root: Path, launcher: str | None, shown: ExitStack, quiet: bool) -> Trainer:
+    """Return how an analysis trains until `stack` ends, drawing it in `shown`; `quiet` shows nothing on the way."""
     from dynalab.cli.watching import interruptible, watching
     from dynalab.explore.drive import Trainer
 
     interruptible(stack)
-    return Trainer(root, search_path(), watching(stack, quiet), launcher or "local")
+    return Trainer(root, search_path(), watching(stack, quiet, shown), launcher or "local")
 
 
 def _plan(forking: Forking, as_json: bool) -> int:

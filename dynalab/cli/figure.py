@@ -78,6 +78,7 @@ def command(
     dynalab figure metrics cb7150eb3e --metric l2 --metric sharpness --to norms.svg --width 5in
     dynalab figure cohen2021 --to sharpness.pdf --width 84mm
     """
+    from dynalab.cli.progress import pieces
     from dynalab.report.asked import asked
     from dynalab.report.figures import check_name, figures, named
     from dynalab.report.names import OF_METRICS
@@ -98,13 +99,14 @@ def command(
     if metrics and not listing and name not in OF_METRICS:
         raise ConfigError(f"--metric: chooses the curves of {listed([*OF_METRICS])}, not of {name}")
     root = outputs_root(outputs)
-    about = asked(root, refs, " ".join([*([filter_text] if filter_text else []), *settings]) or None, forks)
-    about = _of_runs(about, runs)
-    shown, lost = gathered(
-        about.selection, {name: choice.shown for name, choice in about.choices.items()}, root
-    )
-    _only(shown, metrics)
-    page = composed(shown, lost, root, OutputPaths(root).report("figure"))
+    terms = " ".join([*([filter_text] if filter_text else []), *settings]) or None
+    with pieces("figure", quiet=as_json):
+        about = _of_runs(asked(root, refs, terms, forks), runs)
+        shown, lost = gathered(
+            about.selection, {name: choice.shown for name, choice in about.choices.items()}, root
+        )
+        _only(shown, metrics)
+        page = composed(shown, lost, root, OutputPaths(root).report("figure"))
     code = 3 if any(item.damaged for item, _ in about.selection) else 0
     broken = [str(error) for item in shown for error in item.broken]
     warnings = list(dict.fromkeys([*lost, *about.refused, *broken]))
@@ -118,8 +120,9 @@ def command(
         warn(warnings)
         return code
     assert name is not None
-    item = named(name, page, shown)
-    drawn = _write(item, path, size)
+    with pieces("figure", quiet=as_json):
+        item = named(name, page, shown)
+        drawn = _write(item, path, size)
     if as_json:
         emit_json({"path": str(path), **_json(item), "size": drawn, "warnings": warnings})
         return code

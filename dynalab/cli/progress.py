@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dynalab.cli.options import is_interactive
@@ -12,6 +13,8 @@ from dynalab.core.progress import telling
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+# Seconds between two drawings: of many small pieces most are not drawn.
+SELDOM = 0.1
 # Part of the hidden Markov analysis that makes fits -> what they are for.
 PARTS = {
     "tasks": "number of states",
@@ -49,24 +52,39 @@ def _line() -> Progress:
 
 
 @contextmanager
-def pieces(kind: str) -> Iterator[None]:
-    """Draw a line of how far an analysis is while the block lasts; nothing where there is no terminal.
+def pieces(kind: str, shown: ExitStack | None = None, *, quiet: bool = False) -> Iterator[None]:
+    """Draw a line of how far a command is while the block lasts; nothing where there is no terminal.
 
     Args:
-        kind: The analysis, for the beginning of the line.
+        kind: What is done, for the beginning of the line.
+        shown: Holds what is drawn at the moment, as `watching` has it: a board of what is trained, or this line. The
+            one that begins ends the other.
+        quiet: Draw nothing.
     """
-    if not is_interactive():
+    if quiet or not is_interactive():
         yield
         return
-    with _line() as bar:
+    with ExitStack() as own:
+        held, drawn = shown or own, -SELDOM
         # Begun with the first piece: many analyses tell of none.
-        line: list[Any] = []
+        line: list[tuple[Progress, Any]] = []
 
         def show(part: str, done: int, total: int, unit: str = "fits") -> None:
+            nonlocal drawn
             if not line:
-                line.append(bar.add_task(kind, total=total, unit=unit))
-            what = f"{kind}: {PARTS.get(part, part)}" if part else kind
-            bar.update(line[0], description=what, completed=done, total=total, unit=unit, refresh=True)
+                held.close()
+                bar = held.enter_context(_line())
+                held.callback(line.clear)
+                line.append((bar, bar.add_task(kind, total=total, unit=unit)))
+            bar, task = line[0]
+            what, now = f"{kind}: {PARTS.get(part, part)}" if part else kind, time.monotonic()
+            refresh = now - drawn >= SELDOM
+            drawn = now if refresh else drawn
+            bar.update(task, description=what, completed=done, total=total, unit=unit, refresh=refresh)
 
-        with telling(show):
-            yield
+        try:
+            with telling(show):
+                yield
+        finally:
+            if line:
+                held.close()

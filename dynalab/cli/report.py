@@ -97,7 +97,13 @@ def command(
     given = {"-f": filter_text, "--name": name, "--title": title, "--note": remark}
     root = outputs_root(outputs)
     request = _Request(
-        root, refs, forks, {key: text for key, text in given.items() if text}, texts, archive, quiet
+        root,
+        refs,
+        forks,
+        {key: text for key, text in given.items() if text},
+        texts,
+        archive,
+        quiet or as_json,
     )
     if watch and not follow(root, request.shards, quiet=quiet):
         return 130
@@ -166,6 +172,12 @@ class _Request:
 
     def write(self, *, last: bool = True, drawer: Drawer | None = None) -> tuple[Asked, Path]:
         """Write it; what is said of settings together is made for the `last` one alone."""
+        from dynalab.cli.progress import pieces
+
+        with pieces("report", quiet=self.quiet):
+            return self._written(last, drawer)
+
+    def _written(self, last: bool, drawer: Drawer | None) -> tuple[Asked, Path]:
         from dynalab.config.registry import typed_folders
         from dynalab.report.asked import asked
         from dynalab.report.write import report_name, write_report

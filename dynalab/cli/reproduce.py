@@ -107,6 +107,7 @@ def command(
         return 0
     if not names:
         raise ConfigError(f"name a sheet: {', '.join(sheet_names(folders))} (`dynalab reproduce --list`)")
+    from dynalab.cli.progress import pieces
     from dynalab.cli.watching import interruptible, watching
     from dynalab.reproduce.commands import Run
     from dynalab.reproduce.result import Reproduction
@@ -124,11 +125,11 @@ def command(
     for name, sheet in sheets.items():
         with contextlib.ExitStack() as stack:
             interruptible(stack)
-            silent = quiet or as_json
+            silent, shown = quiet or as_json, contextlib.ExitStack()
             run = Run(
                 root,
                 overrides,
-                watching(stack, silent),
+                watching(stack, silent, shown),
                 tell=_silent if silent else note,
                 warn=lambda line: warn([line]),
                 dry_run=dry_run,
@@ -137,7 +138,8 @@ def command(
                 if dry_run:
                     plans.append(_planned(name, sheet, scale, run))
                     continue
-                made.append(reproduce(name, sheet, scale, run))
+                with pieces(name, shown, quiet=silent):
+                    made.append(reproduce(name, sheet, scale, run))
             except SheetError as error:
                 raise located(error, path_of(name, folders)) from error
             except ConfigError as error:

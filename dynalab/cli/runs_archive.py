@@ -48,10 +48,13 @@ def archive_runs(
     dynalab runs archive cb7150eb3e --to grokking.tar.gz
     dynalab runs archive -f tag=paper --to paper.tar.gz
     """
+    from dynalab.cli.progress import pieces
     from dynalab.store.archive import SUFFIXES, write
 
     path, root = target(to, force, SUFFIXES), outputs_root(outputs)
-    made = write(select(root, refs, filter_text, StoredEnsemble, forks), root, path)
+    selection = select(root, refs, filter_text, StoredEnsemble, forks)
+    with pieces("archive", quiet=as_json):
+        made = write(selection, root, path)
     if as_json:
         emit_json({"path": str(path), **_fields(made), "warnings": made.left})
     else:

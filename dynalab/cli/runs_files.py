@@ -60,14 +60,16 @@ def export_runs(
     dynalab runs export -f 'task=grokking status=done' --to runs.parquet
     dynalab runs export @last --keys --to sweep.csv         # with a column optimizer.lr
     """
+    from dynalab.cli.progress import pieces
     from dynalab.store.export import SUFFIXES, off_grid, table, write
     from dynalab.store.reader import Ensemble
     from dynalab.store.table import notice
 
     path = target(to, force, SUFFIXES)
     selection, damaged = readable(select(outputs_root(outputs), refs, filter_text, Ensemble, forks))
-    frame = table(selection, keys)
-    write(frame, path)
+    with pieces("export", quiet=as_json):
+        frame = table(selection, keys)
+        write(frame, path)
     for ensemble, _ in selection:
         notice(ensemble.paths)
     warnings = [*damaged, *off_grid(selection)]

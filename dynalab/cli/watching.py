@@ -28,16 +28,21 @@ def interruptible(stack: contextlib.ExitStack) -> None:
     stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, interrupt))
 
 
-def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Events]:
-    """Return what training is watched with: it says what is to be done, and shows how it goes until `stack` ends."""
+def watching(
+    stack: contextlib.ExitStack, quiet: bool, shown: contextlib.ExitStack | None = None
+) -> Callable[[Outcome], Events]:
+    """Return what training is watched with: it says what is to be done, and shows how it goes until `stack` ends.
+
+    `shown` holds what is drawn at the moment: whatever else is drawn in it, as `progress.pieces`, ends the board.
+    """
     from dynalab.cli.board import Board, showing
     from dynalab.launch.base import Events
 
-    shown = stack.enter_context(contextlib.ExitStack())
+    held = stack.enter_context(shown or contextlib.ExitStack())
 
     def watch(outcome: Outcome) -> Events:
         # Several waves follow each other, as of forks that are trained in different ways.
-        shown.close()
+        held.close()
         tell: Callable[[str], None] = note
         if not quiet:
             note(_describe_work(outcome))
@@ -47,7 +52,7 @@ def watching(stack: contextlib.ExitStack, quiet: bool) -> Callable[[Outcome], Ev
         if not quiet:
             shards = [paths for layout in outcome.layouts for paths in layout.work]
             board = Board(outcome.layouts[0].paths.root.parent.parent, shards)
-            tell = shown.enter_context(showing(board, is_interactive()))
+            tell = held.enter_context(showing(board, is_interactive()))
 
         def finished(paths: ShardPaths, status: str) -> None:
             # Why it failed is said at the end, once for all that failed alike.

@@ -14,6 +14,7 @@ from dynalab.config.overrides import Override
 from dynalab.config.registry import Part
 from dynalab.core.errors import ConfigError, RunsFailed
 from dynalab.core.plugins import naming
+from dynalab.core.progress import counted
 from dynalab.core.records import plain, tables
 from dynalab.core.runs import Group
 from dynalab.core.waves import Fork
@@ -211,7 +212,7 @@ def plan(asked: Sequence[Fork], inputs: Inputs, trainer: Trainer) -> Wave:
     (parent,) = inputs.ensembles
     whole = Forking([])
     children: list[tuple[str, int, str, set[str]]] = []
-    for item in asked:
+    for item in counted(asked, "forks", "planning"):
         _require_default(parent, item, trainer.folders)
         begins: dict[int, list[StoredRun]] = {}
         for run in inputs.runs:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynalab.core.plugins import PluginError, naming
+from dynalab.core.progress import counted
 from dynalab.core.stats import quantile
 from dynalab.core.words import count, safe
 from dynalab.show.plots import thin
@@ -157,7 +158,7 @@ def gather(
     wanted = {run.id for run in runs}
     steps, arrays, fewer = {}, {}, {}
     most = max(CELLS // max(len(ensemble.runs), 1), thin.POINTS)
-    for metric in ensemble.metrics:
+    for metric in counted(ensemble.metrics, "metrics", f"reading {ensemble.id}"):
         grid = ensemble.steps(metric)
         # Runs of one configuration share their steps; imported ones need not.
         if ensemble.imported and len(grid) > most:

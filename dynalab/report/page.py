@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Template
 
+from dynalab.core.progress import counted
 from dynalab.core.version import __version__
 from dynalab.report.blocks import Section
 from dynalab.show import svg
@@ -78,7 +79,7 @@ def render(page: Page, folder: Path, *, papers: bool = False, drawer: Drawer | N
     """
     lead, drawn = _first(page.sections), dict[tuple[str, str], dict[str, Any]]()
     sections = _without(page.sections, lead[1]) if lead else page.sections
-    for number, (section, picture) in enumerate(numbered(page), 1):
+    for number, (section, picture) in enumerate(counted(numbered(page), "figures", "writing"), 1):
         if number == 1 and svg.is_small(picture.figure):
             # What is folded away is drawn small; at the top it is not.
             picture = replace(picture, figure=again(picture.figure, None) or picture.figure)

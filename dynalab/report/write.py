@@ -16,6 +16,7 @@ from pathlib import Path
 from dynalab.core.atomic import check_writable, making
 from dynalab.core.errors import ConfigError, NothingMatched, StoreError
 from dynalab.core.plugins import PluginError
+from dynalab.core.progress import counted
 from dynalab.core.words import count, listed, safe
 from dynalab.report import ensemble as parts
 from dynalab.report import fork, overview, provenance
@@ -240,7 +241,7 @@ def _page(
     # Of several ensembles what is theirs alone is folded away.
     width = folded if len(shown) > 1 else None
     rendered = {}
-    for result, context in analyses:
+    for result, context in counted(analyses, "analyses", "drawing"):
         with room(None if result.id in pooled else width):
             made = analysed(result, context)
         if len(shown) > 1 and result.id not in pooled:
@@ -258,7 +259,7 @@ def _page(
     summary: list[tuple[str, Sequence[str]]] = (
         [("Settings beside each other", compared)] if papers and compared else []
     )
-    for item in shown:
+    for item in counted(shown, "ensembles", "drawing"):
         own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
         found = [*chain.from_iterable(made.lines for made in own)]
         states = next((made.states for made in own if made.states is not None), None)

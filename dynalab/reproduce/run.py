@@ -10,6 +10,7 @@ import msgspec
 
 from dynalab.config.suggest import listing
 from dynalab.core.errors import ConfigError
+from dynalab.core.progress import counted
 from dynalab.core.version import __version__
 from dynalab.reproduce.check import check
 from dynalab.reproduce.commands import Done, Read, Run, Step, carry_out, read, steps_of
@@ -84,7 +85,7 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
     lost = dict(_lost(sheet, planned.untold, done))
     claims = [
         _outcome(key, claim, *_judged(claim, scale, steps, done, lost.get(key)))
-        for key, claim in sheet.claims.items()
+        for key, claim in counted([*sheet.claims.items()], "claims", "judging")
     ]
     removals, failed = [], [Failed(command=s.name, words=s.text, why=why) for s, why in done.failed.items()]
     failed += [Failed(command="claim", words=key, why=why) for key, why in lost.items()]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dynalab.core.atomic import discard, replacing, storing
 from dynalab.core.errors import ConfigError
+from dynalab.core.progress import counted
 from dynalab.core.words import count, listed
 from dynalab.store import lock
 from dynalab.store.code import TEXT
@@ -97,7 +98,7 @@ def _add_ensemble(
     tar: tarfile.TarFile, made: Contents, ensemble: StoredEnsemble, chosen: set[ShardPaths], whole: bool
 ) -> None:
     place = (ensemble.task, ensemble.path.name)
-    for paths in ensemble.paths.shards():
+    for paths in counted(ensemble.paths.shards(), "shards", ensemble.id):
         if not (whole or paths in chosen):
             continue
         if owner := lock.holder(paths.lock):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynalab.core.atomic import replacing
 from dynalab.core.errors import NothingMatched
+from dynalab.core.progress import counted
 from dynalab.core.words import count, listed
 from dynalab.store.find import Selection
 from dynalab.store.reader import Ensemble
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".npz")
+# Rows that are written at a time, as text.
+ROWS = 10_000
 
 
 def table(selection: Selection[Ensemble], keys: bool = False) -> pd.DataFrame:
@@ -72,7 +76,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     with replacing(path) as temporary:
         match path.suffix.lower():
             case ".csv":
-                frame.to_csv(temporary, index=False)
+                _write_text(frame, temporary)
             case ".parquet":
                 # Numbers hardly ever repeat: to look for those that do takes half of the writing.
                 frame.to_parquet(temporary, index=False, use_dictionary=["run"])
@@ -82,13 +86,26 @@ def write(frame: pd.DataFrame, path: Path) -> None:
                 _write_lines(frame, temporary)
 
 
+def _write_text(frame: pd.DataFrame, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for first, rows in _parts(frame):
+            rows.to_csv(file, index=False, header=not first)
+
+
+def _parts(frame: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Yield a table in parts, each with its first row, and tell how many are written; there is one at least."""
+    firsts = range(0, max(len(frame), 1), ROWS)
+    for first in counted(firsts, f"x {ROWS:,} rows", "writing"):
+        yield first, frame.iloc[first : first + ROWS]
+
+
 def _write_arrays(frame: pd.DataFrame, path: Path) -> None:
     """Write an array (rows,) a column, as `numpy.load` reads them without pickle; seeds are NaN where one has none."""
     import numpy as np
 
     # `numpy.savez` takes names as keywords: a metric called `file` would be none.
     with zipfile.ZipFile(path, "w") as archive:
-        for name, column in frame.items():
+        for name, column in counted([*frame.items()], "columns", "writing"):
             if column.dtype.kind not in "biuf":
                 array = np.array(["" if value is None else value for value in column], str)
             else:
@@ -99,10 +116,11 @@ def _write_arrays(frame: pd.DataFrame, path: Path) -> None:
 
 def _write_lines(frame: pd.DataFrame, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row in frame.astype(object).itertuples(index=False, name=None):
-            # JSON has no NaN; a missing seed is null as well.
-            values = [_plain(value) for value in row]
-            file.write(json.dumps(dict(zip(frame.columns, values, strict=True))) + "\n")
+        for _, rows in _parts(frame):
+            for row in rows.astype(object).itertuples(index=False, name=None):
+                # JSON has no NaN; a missing seed is null as well.
+                values = [_plain(value) for value in row]
+                file.write(json.dumps(dict(zip(frame.columns, values, strict=True))) + "\n")
 
 
 def _plain(value: object) -> object:

@@ -15,6 +15,7 @@ from dynalab.config.registry import search_path
 from dynalab.config.suggest import listing
 from dynalab.core.convergence import Convergence, direction_of
 from dynalab.core.errors import ConfigError, StoreError
+from dynalab.core.progress import counted
 from dynalab.core.runs import Group, Lazy, Run, Series
 from dynalab.core.streams import Streams
 from dynalab.core.trajectories import Trajectories, Trajectory
@@ -191,7 +192,7 @@ class Ensemble(Recorded):
         """Return what is read of the runs in some statuses, and lines about those that are left out."""
         wanted, allowed = None if runs is None else set(runs), set(statuses)
         kept, left = [], []
-        for run in self.runs:
+        for run in counted(self.runs, "runs", f"reading {self.id}"):
             if wanted is not None and run.id not in wanted:
                 continue
             if run.status not in allowed:

@@ -133,7 +133,7 @@ def explore(
     made = yield asked
     shares = [float(share) for share in np.linspace(0, 1, config.points)]
     ends = {
-        item.name: _compared(group, made.get(item.name, ()), length, shares, config.examples)
+        item.name: _compared(group, made.get(item.name, ()), length, shares, config.examples, _words(item))
         for item in asked
     }
     if not any(own for name, own in ends.items() if name != CONTROL):
@@ -181,8 +181,12 @@ def explore(
 Compared = Mapping[str, tuple[Apart, str, Mapping[str, np.ndarray]]]
 
 
+def _words(item: waves.Fork) -> str:
+    return "control" if item.name == CONTROL else f"forks from step {item.name}"
+
+
 def _compared(
-    group: Group, forks: Sequence[Group], step: int, shares: Sequence[float], most: int
+    group: Group, forks: Sequence[Group], step: int, shares: Sequence[float], most: int, what: str
 ) -> Compared:
     """Return the runs that have a fork with an end, by label."""
     found: dict[str, tuple[Apart, str, Mapping[str, np.ndarray]]] = {}
@@ -192,7 +196,9 @@ def _compared(
         if not pairs:
             continue
         others = tuple(ended[run.label] for run in pairs)
-        ends: Ends = ends_of(replace(group, runs=tuple(pairs)), replace(own, runs=others), step, shares, most)
+        ends: Ends = ends_of(
+            replace(group, runs=tuple(pairs)), replace(own, runs=others), step, shares, most, what
+        )
         for place, (run, fork) in enumerate(zip(pairs, others, strict=True)):
             found[run.label] = (
                 ends.apart[place],
@@ -209,7 +215,10 @@ def _between(group: Group, step: int, shares: Sequence[float], most: int) -> dic
     firsts, turned = (tuple(own[:pairs]) for own in (runs, runs[1:] + runs[:1]))
     apart: Sequence[Apart] = ()
     if pairs:
-        apart = ends_of(replace(group, runs=firsts), replace(group, runs=turned), step, shares, most).apart
+        ends = ends_of(
+            replace(group, runs=firsts), replace(group, runs=turned), step, shares, most, "two seeds"
+        )
+        apart = ends.apart
     between = [(one.id, other.id, item) for one, other, item in zip(firsts, turned, apart, strict=True)]
     return {
         name: Mean(

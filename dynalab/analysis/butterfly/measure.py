@@ -29,7 +29,7 @@ class Ends:
     paths: Mapping[str, np.ndarray]
 
 
-def ends_of(one: Group, other: Group, step: int, shares: Sequence[float], most: int) -> Ends:
+def ends_of(one: Group, other: Group, step: int, shares: Sequence[float], most: int, what: str = "") -> Ends:
     """Compare the networks of two groups, run by run in their order, at a step.
 
     Args:
@@ -38,6 +38,7 @@ def ends_of(one: Group, other: Group, step: int, shares: Sequence[float], most: 
         step: Where weights of all were kept.
         shares: Points of the line.
         most: Examples of each split.
+        what: What the others are, which is told with every point of the line.
 
     Raises:
         NothingMatched: Of a run no weights of that step were kept.
@@ -49,7 +50,7 @@ def ends_of(one: Group, other: Group, step: int, shares: Sequence[float], most: 
     stack, second = one.stack(step), other.stack(step)
     start, end = paths.state_of(stack), paths.state_of(second)
     training, held_out = (paths.held(stack.examples(split, most)) for split in ("train", "test"))
-    found = paths.along(stack, paths.line(start, end), shares, training, training)
+    found = paths.along(stack, paths.line(start, end), shares, training, training, what)
     losses = paths.barriers(found["loss"], shares)
     errors = paths.barriers(1 - found["accuracy"], shares) if "accuracy" in found else None
     with torch.no_grad():

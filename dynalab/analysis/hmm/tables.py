@@ -133,8 +133,8 @@ def _spell(steps: Sequence[float]) -> list[Cell | None]:
     return [Cell(middle), Cell(f"{number(low)} to {number(high)}", tone="whole")]
 
 
-def jumps(findings: Findings) -> Iterator[Say]:
-    """Yield which states are left within a row or two, where runs are long enough for states to last.
+def short(findings: Findings) -> tuple[list[int], int]:
+    """Return which states are left within a row or two, and within how many, where runs are long enough to last longer.
 
     States of dynamics need such a one where levels jump and what scatters about them depends on the row before.
     """
@@ -149,16 +149,22 @@ def jumps(findings: Findings) -> Iterator[Say]:
         for state in {0, len(found) - 1}:
             at_ends[found[state][0]] += 1
     most = min(SHORT_STAY, SHORT_SHARE * float(np.mean(rows)) / n_states)
-    short = [
-        str(state)
+    found = [
+        state
         for state, some in enumerate(stays)
         if len(some) > at_ends[state] and float(np.median(some)) <= most
     ]
-    if short and n_states > 1:
-        one = len(short) == 1
+    return found, int(most)
+
+
+def jumps(findings: Findings) -> Iterator[Say]:
+    """Yield which states are no phases."""
+    states, most = short(findings)
+    if states and findings.n_states > 1:
+        one = len(states) == 1
         yield Say(
-            f"{'State' if one else 'States'} **{listed(short)}** {'is' if one else 'are'} left within "
-            f"{count(int(most), 'row')} in half of the stays or more: {'a jump' if one else 'jumps'} between other "
+            f"{'State' if one else 'States'} **{listed([*map(str, states)])}** {'is' if one else 'are'} left within "
+            f"{count(most, 'row')} in half of the stays or more: {'a jump' if one else 'jumps'} between other "
             f"states rather than {'a phase' if one else 'phases'} of training.",
             note=True,
         )

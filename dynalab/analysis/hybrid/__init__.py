@@ -38,6 +38,7 @@ from dynalab.config.suggest import did_you_mean
 from dynalab.core.convergence import direction_of
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.forks import parent_and_step
+from dynalab.core.progress import counted
 from dynalab.core.waves import Fork
 from dynalab.core.words import listed
 from dynalab.edits.base import PARTS, names_of
@@ -123,7 +124,7 @@ def explore(
             _final(run, names, length),
             tuple(_hybrid(step, forks[step].get(run.label), names, length) for step in steps),
         )
-        for run in runs
+        for run in counted(runs, "runs", "their ends")
     )
     warnings += [line for own in made.values() for item in own for line in item.warnings]
     ids = [item.id for step in steps for item in made.get(str(step), ())]
