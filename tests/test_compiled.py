@@ -30,9 +30,12 @@ from dynalab.launch.train import train as launch
 from dynalab.networks import compiler
 from dynalab.optim.ascent import joint_norm
 from dynalab.optim.updates import fuse
+from dynalab.store import series
+from dynalab.store.paths import ShardPaths
 from dynalab.tasks.parity_data import random_bytes
 from dynalab.training.compiled import Compiled, unknown
 from dynalab.training.loop import Loop
+from dynalab.training.recorder import Recorder
 
 pytestmark = pytest.mark.skipif(compiling.compiler() is None, reason="no C++ compiler on this machine")
 
@@ -430,6 +433,29 @@ def test_the_next_update_tells_what_an_evaluation_would(words, one_thread):
         # By now an evaluation would find other losses.
         assert not torch.equal(made.measuring.evaluate("train")["train_loss"], expected["train_loss"])
         assert all(torch.equal(row[name].result(), expected[name]) for name in names)
+
+
+def test_a_row_that_an_update_will_tell_of_waits_for_it(tmp_path, one_thread, monkeypatch):
+    made, paths = loop([*GROKKING, "eval.every=5"]), ShardPaths(tmp_path)
+    paths.series_folder.mkdir()
+    recorder, asked = Recorder(paths, 3, {}), list[int]()
+    evaluate = made.measuring.evaluate
+    monkeypatch.setattr(made.measuring, "evaluate", lambda split: asked.append(made.step) or evaluate(split))
+    expected, written = [], []
+    for step in range(0, 25, 5):
+        while made.step < step:
+            made.advance(step)
+        expected.append(evaluate("train")["train_loss"].numpy())
+        for name, row in made.measuring.rows().items():
+            recorder.add(name, step, row)
+        if step != 5:
+            recorder.flush(made.settle(), whole=step == 20)
+        path = paths.series("every-5")
+        written.append([*series.read(path)["step"]])
+    recorder.close()
+    # Alone it is written at once, as it is at an end.
+    assert written == [[0], [0], [0, 5], [0, 5, 10], [0, 5, 10, 15, 20]] and asked == [0, 20]
+    np.testing.assert_array_equal(series.read(path)["train_loss"], expected)
 
 
 def test_what_is_evaluated_otherwise_is_told_by_no_update(one_thread):

@@ -88,6 +88,7 @@ void approach(float *a, const float *x, Size n, double share) {
 
 struct Net {
   const Work &w;
+  const bool trains; // else it evaluates, which needs less
   Memory memory;
   std::vector<Own> own;
   Size widths[LAYERS + 1]; // of acts[i]
@@ -102,13 +103,13 @@ struct Net {
   std::vector<uint8_t> correct; // of the examples of an update of whose pieces something is said, as
   std::vector<double> surprisals;
 
-  explicit Net(const Work &w) : w(w) {
+  Net(const Work &w, bool trains) : w(w), trains(trains) {
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const bool flipped = w.first == DENSE && i == w.weights[0] && p.rows > 1;
       Own o{p.rows, p.cols, whole(flipped ? p.rows : p.cols), flipped, nullptr, nullptr, {}, nullptr, nullptr, nullptr, nullptr, nullptr, {}};
       o.weights = memory.floats(o.size());
-      o.gradients = memory.floats(o.size());
+      if (trains) o.gradients = memory.floats(o.size());
       for (int m = 0; m < 3; m++) {
         o.moments[m] = p.moments[m] ? memory.floats(o.size()) : nullptr;
         o.pulled[m] = p.pulled[m] ? memory.floats(o.size()) : nullptr;
@@ -133,7 +134,7 @@ struct Net {
       widest = widest > whole(widths[i]) ? widest : whole(widths[i]);
       acts[i] = memory.floats(ROWS * whole(widths[i]));
       // What the derivative can be found from takes the argument's place.
-      const bool apart = w.activation != RELU && w.activation != TANH;
+      const bool apart = trains && w.activation != RELU && w.activation != TANH;
       pres[i] = apart ? memory.floats(ROWS * whole(widths[i])) : acts[i];
     }
     bool bits = false;
@@ -147,8 +148,10 @@ struct Net {
   Size groups() const { return (widths[0] + GROUP - 1) / GROUP; }
 
   // Of every group of inputs, the sums of their weights by sign: the first sign is the highest bit of a sum's place.
+  // Those of the first group begin with the bias.
   void tabulate() {
     const Own &o = own[w.weights[0]];
+    const float *bias = w.biases[0] < 0 ? nullptr : own[w.biases[0]].weights;
     float *to = tables;
     for (Size j = 0; j < o.ld; j += WIDE * V) {
       const Size chunk = o.ld - j < WIDE * V ? o.ld - j : WIDE * V;
@@ -158,45 +161,58 @@ struct Net {
           UNROLL for (Size i = 0; i < GROUP; i++)
             x[i] = g * GROUP + i < o.cols ? load(o.weights + (g * GROUP + i) * o.ld + j + k) : Vec{};
           const Vec found[4] = {x[0] + x[1] + x[2], x[0] + x[1] - x[2], x[0] - x[1] + x[2], x[0] - x[1] - x[2]};
+          const Vec start = bias ? load(bias + j + k) : Vec{};
           UNROLL for (Size i = 0; i < 4; i++) {
-            store(to + i * chunk + k, found[i]);
-            store(to + (SUMS - 1 - i) * chunk + k, -found[i]);
+            store(to + i * chunk + k, g ? found[i] : start + found[i]);
+            store(to + (SUMS - 1 - i) * chunk + k, g ? -found[i] : start - found[i]);
           }
         }
     }
   }
 
-  // Columns j to j + N V of the first layer's outputs, out of the sums in `table`.
+  // Columns j to j + N V of the first layer's outputs, out of the sums in `table`; or where these go to a lone output
+  // alone, by weights `above`, what they add to each lane of it.
   template <int N>
-  void looked_up(const uint8_t *bits, Size place, Size rows, const float *table, Size j, const float *bias) {
-    const Size ld = whole(widths[1]), count = groups(), n = widths[0];
+  void looked_up(const uint8_t *bits, Size place, Size rows, const float *table, Size j, const float *above) {
+    const Size ld = above ? V : whole(widths[1]), count = groups(), n = widths[0];
     const bool relu = w.activation == RELU && w.layers > 1;
-    float *to = pres[1] + j;
-    Vec start[N];
-    UNROLL for (int i = 0; i < N; i++) start[i] = bias ? load(bias + j + i * V) : Vec{};
+    float *to = above ? error[0] : pres[1] + j;
     for (Size r = 0; r < rows; r++, place += n, to += ld) {
       Vec c[N];
-      UNROLL for (int i = 0; i < N; i++) c[i] = start[i];
       const float *at = table;
       for (Size g = 0; g < count;) {
         uint64_t word = following(bits, place + g * GROUP);
         const Size last = count < g + 57 / GROUP ? count : g + 57 / GROUP;
+        if (!g) {
+          UNROLL for (int i = 0; i < N; i++) c[i] = load(at + (word >> (64 - GROUP)) * (N * V) + i * V);
+          g++, word <<= GROUP, at += SUMS * N * V;
+        }
         for (; g < last; g++, word <<= GROUP, at += SUMS * N * V) {
           const float *row = at + (word >> (64 - GROUP)) * (N * V);
           UNROLL for (int i = 0; i < N; i++) c[i] += load(row + i * V);
         }
       }
       if (relu) UNROLL for (int i = 0; i < N; i++) c[i] = activated(RELU, c[i]);
-      UNROLL for (int i = 0; i < N; i++) store(to + i * V, c[i]);
+      if (above) {
+        Vec added = j ? load(to) : Vec{};
+        UNROLL for (int i = 0; i < N; i++) added += c[i] * load(above + j + i * V);
+        store(to, added);
+      } else
+        UNROLL for (int i = 0; i < N; i++) store(to + i * V, c[i]);
     }
   }
 
-  void look_up(const uint8_t *bits, Size place, Size rows, const float *bias) {
+  // Whether outputs that are looked up go to a lone output and nowhere else.
+  bool is_summed() const {
+    return tables && !trains && w.layers == 2 && w.activation == RELU && own[w.weights[1]].rows == 1;
+  }
+
+  void look_up(const uint8_t *bits, Size place, Size rows) {
     const Size ld = whole(widths[1]);
-    const float *table = tables;
+    const float *table = tables, *above = is_summed() ? own[w.weights[1]].weights : nullptr;
     for (Size j = 0; j < ld; j += WIDE * V) {
       const Size n = ld - j < WIDE * V ? (ld - j) / V : WIDE;
-#define OF(n) case n: looked_up<n>(bits, place, rows, table, j, bias); break;
+#define OF(n) case n: looked_up<n>(bits, place, rows, table, j, above); break;
       switch (n) { OF(1) OF(2) OF(3) OF(4) OF(5) OF(6) OF(7) OF(8) }
 #undef OF
       table += groups() * SUMS * n * V;
@@ -280,14 +296,17 @@ struct Net {
       float *to = last ? error[0] : pres[i + 1];
       const bool looked = !i && tables && batch.relevant;
       if (looked)
-        look_up(bits_of(batch, run), place_of(batch, first), rows, bias);
+        look_up(bits_of(batch, run), place_of(batch, first), rows);
       else if (o.rows == 1) {
+        const bool summed = batch.relevant && is_summed();
         for (Size r = 0; r < rows; r += V) {
           Vec square[V];
           for (int j = 0; j < V; j++) {
             square[j] = Vec{};
             if (r + j >= rows) continue;
-            for (Size k = 0; k < ldi; k += V) square[j] += load(acts[i] + (r + j) * ldi + k) * load(o.weights + k);
+            if (summed) square[j] = load(to + (r + j) * ldo);
+            for (Size k = 0; !summed && k < ldi; k += V)
+              square[j] += load(acts[i] + (r + j) * ldi + k) * load(o.weights + k);
             store(to + (r + j) * ldo, Vec{});
           }
           const Vec found = sums(square) + (bias ? bias[0] : 0.0f);
@@ -696,7 +715,7 @@ struct Net {
 
 static int each(const Work *w, void (Net::*does)(Size)) {
   try {
-    Net net(*w);
+    Net net(*w, does == &Net::train);
     for (Size run = 0; run < w->runs; run++) (net.*does)(run);
   } catch (const std::bad_alloc &) {
     return 1;

@@ -90,10 +90,9 @@ class Coming:
         self._told: tuple[Tensor, Tensor] | None = None
         self._found: dict[str, Tensor] | None = None
 
-    @property
     def is_open(self) -> bool:
-        """Whether nobody has asked yet."""
-        return self._found is None
+        """Return whether nobody has asked yet, and no update has told."""
+        return self._found is None and self._told is None
 
     def result(self) -> dict[str, Tensor]:
         """Return the two, (S,) each, float64."""

@@ -33,11 +33,13 @@ class Promised:
         name: Its column.
         parts: Each returns the row of a few runs, once it is there.
         blank: What stands in its place among values on the device, (S,), float64.
+        is_coming: Whether it will be found on the way, where asking now has it made for itself.
     """
 
     name: str
     parts: tuple[Callable[[], dict[str, Tensor]], ...]
     blank: Tensor
+    is_coming: Callable[[], bool] = lambda: False
 
     def result(self) -> Tensor:
         """Wait for it, and return it on the host; raises what went wrong there."""

@@ -90,11 +90,13 @@ class Recorder:
         full = most >= MOST_ROWS or self._bytes >= MOST_BYTES
         return full or time.monotonic() - self._flushed > MOST_SECONDS
 
-    def flush(self, diverged_step: Tensor) -> None:
+    def flush(self, diverged_step: Tensor, whole: bool = True) -> None:
         """Append what was kept.
 
         Args:
             diverged_step: Step from which a run's values mean nothing, -1 where there is none, shape (S,).
+            whole: Whether to append also a row with values that the next update finds on its way; else it waits,
+                unless its series has no other to append.
         """
         self._flushed, self._bytes = time.monotonic(), 0
         self._require()
@@ -102,15 +104,18 @@ class Recorder:
         for cadence, rows in self._kept.items():
             if not rows:
                 continue
-            steps = np.array([step for step, _, _ in rows])
-            wall = np.array([clock for _, clock, _ in rows])
-            values = torch.stack([row for *_, row in rows]).cpu().numpy()
+            waiting = [] if whole or len(rows) == 1 else self._waiting(cadence, len(rows) - 1)
+            ready = rows[: len(rows) - bool(waiting)]
+            steps = np.array([step for step, _, _ in ready])
+            wall = np.array([clock for _, clock, _ in ready])
+            values = torch.stack([row for *_, row in ready]).cpu().numpy()
             for place, column, promised in self._promised.get(cadence, ()):
-                values[place, column] = promised.result().numpy()
+                if place < len(ready):
+                    values[place, column] = promised.result().numpy()
             # What went wrong there goes wrong again: no row is stored with blanks.
-            self._promised.pop(cadence, None)
+            self._promised[cadence] = [(0, column, promised) for column, promised in waiting]
             lost = (bad >= 0) & (steps[:, None] >= bad)
-            rows.clear()
+            del rows[: len(ready)]
             if (name := block_of(cadence)) is not None:
                 values = values[:, : self._n_runs]
                 # Not every type has a NaN.
@@ -129,6 +134,13 @@ class Recorder:
             columns = dict(zip(self._columns[FORCED], values.T, strict=True))
             self._writer(FORCED, self._columns[FORCED]).append(steps, wall, {"run": places, **columns})
             self._forced.clear()
+
+    def _waiting(self, cadence: str, place: int) -> list[tuple[int, Promised]]:
+        """Return what a row is still promised, with its columns, where some of it will be found on the way."""
+        own = [
+            (column, promised) for row, column, promised in self._promised.get(cadence, ()) if row == place
+        ]
+        return own if any(promised.is_coming() for _, promised in own) else []
 
     def _writer(self, cadence: str, columns: Sequence[str] | Mapping[str, Block]) -> SeriesWriter:
         if cadence not in self._writers:

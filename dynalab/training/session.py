@@ -126,7 +126,7 @@ class Session:
         if loop.step in self._snapshots.grid:
             self._snapshots.add(loop.step, loop.snapshot(n_runs), loop.lost(n_runs))
         if self._recorder.due():
-            self._recorder.flush(loop.settle())
+            self._recorder.flush(loop.settle(), whole=False)
 
     def save_when_due(self) -> None:
         """Save where it is time to, or the step is one that is kept; and say how far training is."""

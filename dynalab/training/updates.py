@@ -175,7 +175,7 @@ class Updates:
             return {}
         self._coming = coming = Coming(self._pieces, evaluate, names)
         blank = torch.full((self.stack.width,), torch.nan, dtype=torch.float64)
-        return {name: Promised(name, (coming.result,), blank) for name in names}
+        return {name: Promised(name, (coming.result,), blank, coming.is_open) for name in names}
 
     def make_block(self, count: int, wanted: Collection[str]) -> None:
         """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`.
@@ -193,7 +193,7 @@ class Updates:
         factors = [self._factor(step) for step in steps]
         takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
         coming, self._coming = self._coming, None
-        if coming is not None and not coming.is_open:
+        if coming is not None and not coming.is_open():
             coming = None
         losses, kept = self._compiled.make(
             batches, factors, self.gradients.lost, wanted, self.masks.of, takings, coming
