@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import but
 from stored import assert_same, bits, difference, only_ensemble
 
 import dynalab
@@ -245,7 +246,7 @@ def test_a_compiler_that_fails_is_asked_once_in_a_while(tmp_path, monkeypatch):
 
 def test_what_began_with_no_room_for_compiled_code_goes_on(here, outputs, tmp_path, tiny):
     """Files may grow to what a training needs and no library does."""
-    words = [*tiny, "seed=0..1", "train.steps=30"]
+    words = but(tiny, "seed=0..1", "train.steps=30")
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -262,9 +263,9 @@ def test_what_began_with_no_room_for_compiled_code_goes_on(here, outputs, tmp_pa
             timeout=120,
         )
     assert done.returncode == 0 and "updates are made by torch, for " in done.stderr, done.stderr
-    answer = here("train", *words, "train.steps=60")
+    answer = here("train", *but(words, "train.steps=60"))
     assert answer.code == 0 and SAID in answer.err, answer.err
     with lacking():
-        assert here("train", *words, "train.steps=60", DYNALAB_OUTPUTS=str(tmp_path / "whole")).code == 0
+        assert here("train", *but(words, "train.steps=60"), DYNALAB_OUTPUTS=str(tmp_path / "whole")).code == 0
     found, torchs = bits(only_ensemble(outputs)), bits(only_ensemble(tmp_path / "whole"))
     assert_same(found, torchs, torchs)
