@@ -12,8 +12,9 @@ import pytest
 import dynalab
 from dynalab.cli.app import run as command
 from dynalab.imports import forms
-from dynalab.imports.rows import STEPS, Rows, guess_column, joined
+from dynalab.imports.rows import STEPS, Form, Rows, guess_column, joined
 from dynalab.imports.runs import PUBLISHED
+from dynalab.imports.store import Order, import_settings
 
 WORDS = ("", "NaN", "nan", "NA", "None", "null", "N/A", "NULL")
 
@@ -422,3 +423,67 @@ def test_what_cannot_split_runs_is_refused_in_a_line(words, line, tmp_path, here
         "import", *([] if "--checkpoints" in words else [str(tmp_path / "a.csv")]), *shlex.split(words)
     )
     assert done.code == 2 and line in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+def sweep(*values: str) -> str:
+    rows = [
+        f"{lr},{opt},{seed},{step},{place + seed / 10 + (opt == 'sgd') - step / 100}"
+        for place, lr in enumerate(values)
+        for opt in ("adam", "sgd")
+        for seed in range(4)
+        for step in (0, 10, 20)
+    ]
+    return "\n".join(["lr,opt,seed,step,test_loss", *rows, ""])
+
+
+def test_a_table_of_a_sweep_is_compared_as_it_is(tmp_path, here):
+    path = tmp_path / "sweep.csv"
+    path.write_text(sweep("0.10", "1e-2"))
+    made = here("import", str(path), "--name", "mine", "--setting", "lr,opt", "--json")
+    assert made.code == 0, made.err
+    names = [item["name"] for item in made.json["ensembles"]]
+    assert names == ["mine-lr0.1-optadam", "mine-lr0.1-optsgd", "mine-lr0.01-optadam", "mine-lr0.01-optsgd"]
+    assert all([run["seed"] for run in item["runs"]] == [0, 1, 2, 3] for item in made.json["ensembles"])
+    # The name means all, and so does what was imported last; the same content changes nothing.
+    (found,) = here("analyze", "compare", "mine", "--json").json["analyses"]
+    assert [setting["keys"] for setting in found["settings"]] == [
+        {"lr": lr, "opt": opt} for opt in ("adam", "sgd") for lr in (0.1, 0.01)
+    ]
+    assert found["settings"][0]["label"] == "lr 0.1, opt adam"
+    (last,) = here("analyze", "compare", "--json").json["analyses"]
+    again = here("import", str(path), "--name", "mine", "--setting", "lr", "--setting", "opt", "--json")
+    assert last["id"] == found["id"] and not any(item["new"] for item in again.json["ensembles"])
+    assert len(here("runs", "list", "-f", "import.settings.lr<0.1", "--ids").out.split()) == 8
+    assert here("runs", "show", "mine").code == 2 and here("runs", "show", "mine-lr0.1-optsgd").code == 0
+    # Another table under the name takes it from all of them; under their own names they are there.
+    path.write_text(sweep("0.10", "3"))
+    other = here("import", str(path), "--name", "mine", "--setting", "lr", "--run", "opt,seed")
+    assert other.code == 0 and "mine meant" in other.err and "which are kept under their ids" in other.err
+    assert len(dynalab.load_all("mine")) == 2 and dynalab.load("mine-lr0.01-optadam").runs
+
+
+def test_settings_with_equal_rows_are_two_and_a_frame_may_have_them_too(outputs):
+    frame = pd.DataFrame(
+        {"opt": ["adam", "sgd"] * 3, "step": [0, 0, 1, 1, 2, 2], "loss": [3.0, 3, 2, 2, 1, 1]}
+    )
+    made = import_settings(frame, outputs, "mine", Order(Form(settings=("opt",))))
+    assert len({item.ensemble.id for item in made}) == 2
+    assert [item.ensemble.config["import"]["settings"] for item in made] == [{"opt": "adam"}, {"opt": "sgd"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--setting rate", "--setting rate: no such column (did you mean"),
+        ("--setting lr", "--setting lr: lr is 0.5 in every row; expected several settings"),
+        ("--setting step --step step", "--setting step: this column has another meaning already"),
+        ("--setting lr --setting lr", "--setting lr: this column has another meaning already"),
+        ("--setting loss", "--setting loss: has 120 values; expected 100 at most"),
+    ],
+)
+def test_columns_that_are_no_settings_are_refused(tmp_path, here, outputs, words, said):
+    path = tmp_path / "table.csv"
+    path.write_text("lr,rat,step,loss\n" + "".join(f"0.5,1,{step},{step}\n" for step in range(120)))
+    answer = here("import", str(path), "--name", "mine", *words.split())
+    assert answer.code == 2 and said in answer.err and len(answer.err.splitlines()) == 1, answer.err
+    assert not outputs.exists()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynalab.cli.options import F, echo, emit_json, note, result_options, warn
 from dynalab.cli.progress import counted
-from dynalab.config.places import outputs_root, user_path
+from dynalab.config.places import outputs_root, typed, user_path
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
+
+if TYPE_CHECKING:
+    from dynalab.imports.store import Outcome
 
 
 def _several(*names: str, metavar: str, about: str) -> Callable[[F], F]:
@@ -49,6 +53,12 @@ def _several(*names: str, metavar: str, about: str) -> Callable[[F], F]:
     metavar="COLUMN",
     help="A column each of whose values is a run of its own, beside what names the runs: of one long file --split lr.",
 )
+@_several(
+    "--setting",
+    "settings",
+    metavar="COLUMN",
+    about="A column each of whose values is a setting, an ensemble of its own, for analyze compare; of several: lr,wd.",
+)
 @click.option("--step", metavar="COLUMN", help="The column of steps.")
 @click.option(
     "--key",
@@ -79,6 +89,7 @@ def command(
     name: str | None,
     run: tuple[str, ...],
     split: str | None,
+    settings: tuple[str, ...],
     step: str | None,
     key: str | None,
     value: str | None,
@@ -110,6 +121,7 @@ def command(
     dynalab import runs.csv --name mine --run run --step step
     dynalab import logs/*/metrics.csv --name mine --map val_acc=test_accuracy --level test_accuracy=0.99
     dynalab import long.csv --name mine --split lr
+    dynalab import sweep.csv --name mine --setting lr   # mine-lr0.1, ...; dynalab analyze compare mine
     dynalab import wandb.csv --name mine --wide --step Step
     dynalab import --checkpoints 'runs/{run}/step{step}.safetensors' --name mine
     dynalab import --checkpoints pythia-70m-seed*/step* --name pythia-70m
@@ -117,48 +129,64 @@ def command(
     dynalab analyze hmm mine metrics=[loss,grad_norm] convergence.metric=loss convergence.threshold=0.1
     dynalab report mine
     """
-    from dynalab.cli.runs import run_json
     from dynalab.imports.rows import Form
     from dynalab.imports.runs import Changes
-    from dynalab.imports.store import Order, import_table
+    from dynalab.imports.store import Order, import_settings
 
     root = outputs_root(outputs)
     changes = Changes(_pairs("map", renamed), _numbers("const", constants))
     levelled = _numbers("level", levels) if levels else None
-    order = Order(Form(run, step, key, value, wide, split), changes, levelled, force)
+    order = Order(Form(run, step, key, value, wide, split, settings), changes, levelled, force)
     if checkpoints:
         from dynalab.imports.checkpoints import Reading, import_checkpoints
 
+        if settings:
+            raise ConfigError(
+                "--setting: of tables of metrics only; --run names runs of checkpoints by their settings"
+            )
         with counted("checkpoints") as tell:
             reading = Reading(weights, model)
-            outcome = import_checkpoints([*checkpoints, *files], root, name, order, reading, tell=tell)
+            outcomes = [import_checkpoints([*checkpoints, *files], root, name, order, reading, tell=tell)]
     else:
         if weights is not None or model is not None:
             raise ConfigError(f"--{'weights' if model is None else 'model'}: of --checkpoints only")
         if not files:
             raise ConfigError("FILE is missing: a table of runs, or --checkpoints PATTERN")
-        outcome = import_table([user_path(file) for file in files], root, name, order)
-    ensemble = outcome.ensemble
+        outcomes = import_settings([user_path(file) for file in files], root, name, order)
     if as_json:
-        emit_json(
-            {
-                "id": ensemble.id,
-                "name": outcome.name,
-                "path": str(ensemble.path),
-                "new": outcome.new,
-                "metrics": ensemble.metrics,
-                "runs": [run_json(ensemble, item) for item in ensemble.runs],
-                "warnings": [*outcome.doubts, *outcome.notes],
-            }
-        )
+        documents = [_json(outcome) for outcome in outcomes]
+        emit_json({"ensembles": documents} if settings else documents[0])
         return 0
-    lengths = sorted({len(ensemble.trajectory(item, []).steps) for item in ensemble.runs})
-    rows = count(lengths[0], "row") if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,} rows"
-    what = f"{count(len(ensemble.runs), 'run')} of {rows}, {count(len(ensemble.metrics), 'metric')}"
-    note(f"{outcome.name}: {what}{'' if outcome.new else '; stored already'}")
-    warn([*outcome.doubts, *outcome.notes])
-    echo(ensemble.path)
+    for outcome in outcomes:
+        ensemble = outcome.ensemble
+        lengths = sorted({len(ensemble.trajectory(item, []).steps) for item in ensemble.runs})
+        rows = count(lengths[0], "row") if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,} rows"
+        what = f"{count(len(ensemble.runs), 'run')} of {rows}, {count(len(ensemble.metrics), 'metric')}"
+        note(f"{outcome.name}: {what}{'' if outcome.new else '; stored already'}")
+    # What is said of one table is said once.
+    warn(list(dict.fromkeys(line for outcome in outcomes for line in [*outcome.doubts, *outcome.notes])))
+    for outcome in outcomes:
+        echo(outcome.ensemble.path)
+    if settings:
+        note(
+            f"next: {typed('analyze', 'compare', str(outcomes[0].ensemble.config['import']['family']), outputs=root)}"
+        )
     return 0
+
+
+def _json(outcome: Outcome) -> dict[str, Any]:
+    from dynalab.cli.runs import run_json
+
+    ensemble = outcome.ensemble
+    return {
+        "id": ensemble.id,
+        "name": outcome.name,
+        "path": str(ensemble.path),
+        "new": outcome.new,
+        "metrics": ensemble.metrics,
+        "runs": [run_json(ensemble, item) for item in ensemble.runs],
+        "warnings": [*outcome.doubts, *outcome.notes],
+    }
 
 
 def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:

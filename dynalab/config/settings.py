@@ -11,11 +11,13 @@ from dynalab.config.words import word_of
 # What says nothing of how an ensemble trains, or follows from other keys.
 _DULL = (
     *("convergence.", "levels.", "snapshots.", "sources.", "origin.", "named", "probes", "probe."),
-    *("import.file", "import.form", "import.options"),
+    *("import.file", "import.form", "import.options", "import.family"),
 )
 # Ends of keys that say little without the section.
 _VAGUE = ("every", "at", "size", "steps")
 IMPORTED = "import.names"
+# What a table says that runs were trained with.
+SETTING = "import.settings."
 Tree = Mapping[str, Any]
 
 
@@ -31,6 +33,10 @@ def apart(trees: Sequence[Tree]) -> list[dict[str, Any]]:
     What the choice of a part brings with it, as an optimizer's own rate beside its name, is none of them.
     """
     keys = [key for key in differing(trees) if not key.startswith(_DULL)]
+    said = [key for key in keys if key.startswith(SETTING)]
+    if len({tuple(repr(tree.get(key)) for key in said) for tree in trees}) == len(trees):
+        # They say more than what each import is called.
+        keys = [key for key in keys if key != IMPORTED]
     parts = [key for key in keys if key.endswith(".name")]
     kept = [key for key in keys if key in parts or _adds(key, parts, trees)]
     return [{key: tree.get(key) for key in kept} for tree in trees]

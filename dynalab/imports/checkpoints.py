@@ -102,7 +102,8 @@ def import_checkpoints(
     imported = replace(imported, computed=frozenset(computed))
     default = _name_of([run.name for run in imported.runs], paths)
     about = {"files": list(words), "form": "checkpoints", "options": [*reader.words, *order.words()]}
-    return store(imported, outputs, check_name(name or default, name), about, order, argv)
+    (outcome,) = store([imported], outputs, check_name(name or default, name), about, order, argv)
+    return outcome
 
 
 def _fill(rows: Rows, found: Sequence[Measured]) -> None:

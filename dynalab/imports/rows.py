@@ -44,6 +44,7 @@ class Form:
         value: Column of their values.
         wide: The columns are called `run - metric`.
         split: Column each of whose values is a run of its own, beside what names the runs.
+        settings: Columns each of whose values is an ensemble of its own; a word with commas stands for several.
     """
 
     run: tuple[str, ...] = ()
@@ -52,10 +53,18 @@ class Form:
     value: str | None = None
     wide: bool = False
     split: str | None = None
+    settings: tuple[str, ...] = ()
+
+    @property
+    def setting_columns(self) -> list[str]:
+        """The columns of `settings`, one by one."""
+        return [part.strip() for word in self.settings for part in word.split(",")]
 
     def names_runs(self, column: str) -> bool:
-        """Return whether a column may name runs."""
-        given = {part.strip() for word in self.run for part in (word, *word.split(","))}
+        """Return whether a column may name runs, or settings of theirs."""
+        given = {part.strip() for word in self.run for part in (word, *word.split(","))} | {
+            *self.setting_columns
+        }
         return column in given or column == self.split or plain_name(column) in RUNS
 
     def names_metrics(self, column: str) -> bool:

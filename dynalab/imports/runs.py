@@ -14,6 +14,7 @@ from dynalab.core.convergence import direction_of
 from dynalab.core.errors import ConfigError
 from dynalab.core.words import count
 from dynalab.imports.rows import CLOCKS, Rows, are_seeds
+from dynalab.imports.settings import Setting
 
 if TYPE_CHECKING:
     from dynalab.store.references import References
@@ -87,6 +88,7 @@ class Imported:
         contents: Run, step and hash of the weights of each of them.
         computed: Metrics that were computed from these weights, which stand for them.
         by_seed: Whether runs are named by their seeds alone, which say no more than names do.
+        setting: What the table says that they were trained with; nothing where it was not asked.
     """
 
     metrics: tuple[str, ...]
@@ -97,6 +99,7 @@ class Imported:
     contents: tuple[tuple[str, int, str], ...] = ()
     computed: frozenset[str] = frozenset()
     by_seed: bool = False
+    setting: Setting = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def infinite_words(imported: Imported) -> list[str]:
     return said
 
 
-def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
+def runs_of(rows: Rows, changes: Changes | None = None, setting: Setting = ()) -> Imported:
     """Return the runs of a table.
 
     Rows may be in any order. Several rows of a run and step are merged where they fill each other's gaps, as a logger
@@ -152,7 +155,7 @@ def runs_of(rows: Rows, changes: Changes | None = None) -> Imported:
         if name in columns or name in RESERVED:
             raise ConfigError(f"--const {name}: the table has this column")
     metrics, runs = _assemble(rows.names, rows.steps, columns, seeds, changes.constants, notes)
-    return Imported(metrics, runs, notes, rows.doubts, by_seed=rows.by_seed)
+    return Imported(metrics, runs, notes, rows.doubts, by_seed=rows.by_seed, setting=setting)
 
 
 def _mapped(columns: Mapping[str, np.ndarray], renamed: Mapping[str, str]) -> dict[str, np.ndarray]:

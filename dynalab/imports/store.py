@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from dynalab.core.words import listed
 from dynalab.imports.forms import read_rows
 from dynalab.imports.rows import Form, Rows, check_pieces, joined, named_by_tensorboard
 from dynalab.imports.runs import Changes, Imported, infinite_words, runs_of
+from dynalab.imports.settings import Setting, apart, names_of
 from dynalab.imports.table import files_in, read_table, tidy
 from dynalab.imports.write import ACCURACIES, make_ensemble, write_config, write_shards
 from dynalab.store import runfile
@@ -81,6 +82,7 @@ class Order:
         form, changes = self.form, self.changes
         single = {"--step": form.step, "--key": form.key, "--value": form.value, "--split": form.split}
         pairs = [("--run", column) for column in form.run]
+        pairs += [("--setting", column) for column in form.settings]
         pairs += [(option, column) for option, column in single.items() if column is not None]
         wide = ["--wide"] if form.wide else []
         others = [("--map", f"{old}={new}") for old, new in changes.renamed.items()]
@@ -109,6 +111,32 @@ def import_table(
         ConfigError: A table cannot be read so, or the name cannot be used.
         StoreError: The outputs folder cannot be written.
     """
+    (outcome,) = import_settings(source, outputs, name, order, argv)
+    return outcome
+
+
+def import_settings(
+    source: Path | Sequence[Path] | pd.DataFrame,
+    outputs: Path,
+    name: str | None = None,
+    order: Order | None = None,
+    argv: Sequence[str] = (),
+) -> list[Outcome]:
+    """Import tables of runs, an ensemble for each setting of `order.form.settings`; without any it is one.
+
+    Each is called by the name and its setting, `mine-lr0.1`; the name alone means all of them.
+
+    Args:
+        source: As of `import_table`, and so the following.
+        outputs: The outputs folder.
+        name: What the ensembles are called together.
+        order: How the tables are read.
+        argv: The command.
+
+    Raises:
+        ConfigError: As `import_table`, or the columns of settings say one setting, or too many.
+        StoreError: The outputs folder cannot be written.
+    """
     order = order or Order()
     about: dict[str, Any] = {}
     if isinstance(source, Path):
@@ -118,7 +146,7 @@ def import_table(
             raise ConfigError(f"--name NAME is missing: there are {len(source)} files")
         default = source[0].stem if source else ""
         checked = check_name(name if name is not None else default, name)
-        rows = _read_files(files_in(source), order.form)
+        found = _read_files(files_in(source), order.form)
         files = [path.name or str(path) for path in source]
         about = {"file": files[0]} if len(files) == 1 else {"files": files}
     else:
@@ -127,27 +155,62 @@ def import_table(
             raise ConfigError("the data frame has no rows")
         # A caller's frame stays as it is.
         alone = "" if order.form.split is not None else checked
-        rows = read_rows(tidy(source, "the data frame"), order.form, alone)
-    check_pieces(rows, order.form)
-    imported = runs_of(rows, order.changes)
+        frames = apart(tidy(source, "the data frame"), order.form)
+        found = {setting: read_rows(frame, order.form, alone) for setting, frame in frames}
+    if order.form.settings and len(found) < 2:
+        (only,) = found
+        said = listed([f"{column} is {value}" for column, value in only])
+        raise ConfigError(
+            f"--setting {','.join(order.form.settings)}: {said} in every row; expected several settings"
+        )
+    for rows in found.values():
+        check_pieces(rows, order.form)
+    imported = [runs_of(rows, order.changes, setting) for setting, rows in found.items()]
     about |= {"form": "wide" if order.form.wide else "long", "options": order.words()}
     return store(imported, outputs, checked, about, order, argv)
 
 
 def store(
-    imported: Imported,
+    several: Sequence[Imported],
     outputs: Path,
     name: str,
     about: Mapping[str, Any],
     order: Order,
     argv: Sequence[str] = (),
-) -> Outcome:
-    """Store runs under a name that was checked; `about` says where they come from.
+) -> list[Outcome]:
+    """Store runs under a name that was checked, an ensemble a setting; `about` says where they come from.
 
     Raises:
         ConfigError: A level is of no metric.
         StoreError: They cannot be written.
     """
+    for imported in several:
+        _check_levels(imported, order)
+    names = [[name]]
+    if several[0].setting:
+        own = names_of(name, [item.setting for item in several])
+        names = [[check_name(one, None), name] for one in own]
+        about = {**about, "family": name}
+    paths = OutputPaths(outputs)
+    refuse_links(paths.imports_lock.parent)
+    check_writable(paths.imports_lock.parent)
+    digests = [digest_of(item) for item in several]
+    # What a name means is read, then written.
+    with Lock(paths.imports_lock, wait=WAIT_SECONDS):
+        outcomes = []
+        for imported, own, digest in zip(several, names, digests, strict=True):
+            said = {"settings": dict(imported.setting)} if imported.setting else {}
+            outcomes.append(_store(imported, digest, digests, paths, own, {**about, **said}, order, argv))
+        # As they are found by their name.
+        places = {item.ensemble.path.name: item.ensemble.id for item in outcomes}
+        write_json(
+            paths.last, {"schema_version": 1, "ensembles": [places[place] for place in sorted(places)]}
+        )
+    return outcomes
+
+
+def _check_levels(imported: Imported, order: Order) -> None:
+    """Refuse a level of what has none, and doubt one that no run reaches."""
     for metric, level in (order.levels or {}).items():
         if metric not in ACCURACIES:
             raise ConfigError(
@@ -161,27 +224,23 @@ def store(
             imported.doubts.append(
                 f"--level {metric}={level:g}: no run gets there; the highest value is {highest:g}"
             )
-    paths = OutputPaths(outputs)
-    refuse_links(paths.imports_lock.parent)
-    check_writable(paths.imports_lock.parent)
-    # What a name means is read, then written.
-    with Lock(paths.imports_lock, wait=WAIT_SECONDS):
-        return _store(imported, paths, name, about, order, argv)
 
 
-def _read_files(paths: Sequence[Path], form: Form) -> Rows:
-    parts = []
+def _read_files(paths: Sequence[Path], form: Form) -> dict[Setting, Rows]:
+    """Return the rows of every setting, in the order in which they come."""
+    parts: dict[Setting, list[Rows]] = {}
     labels = [""] if form.split is not None and len(paths) == 1 else _labels_of(paths)
     for path, alone in zip(paths, labels, strict=True):
         frame, notes = read_table(path, form)
         try:
-            part = read_rows(frame, form, alone)
+            read = [(setting, read_rows(own, form, alone)) for setting, own in apart(frame, form)]
         except ConfigError as error:
             raise error if len(paths) == 1 else ConfigError(f"{path}: {error}") from error
-        named_by_tensorboard(part, path.stem)
-        part.notes += notes
-        parts.append(part)
-    return joined(parts)
+        for setting, part in read:
+            named_by_tensorboard(part, path.stem)
+            part.notes += notes
+            parts.setdefault(setting, []).append(part)
+    return {setting: joined(some) for setting, some in parts.items()}
 
 
 def _labels_of(paths: Sequence[Path]) -> list[str]:
@@ -211,6 +270,8 @@ def digest_of(imported: Imported) -> str:
     if imported.references is not None:
         digest.update(json.dumps([CHECKPOINTS, [*imported.references.shapes], imported.contents]).encode())
     digest.update(json.dumps(["imported", sorted(imported.metrics)]).encode())
+    if imported.setting:
+        digest.update(json.dumps(["setting", sorted(imported.setting)]).encode())
     for run in imported.runs:
         # Of runs that seeds name these were not known once, and ids stay.
         seed = None if imported.by_seed else run.seed
@@ -239,21 +300,24 @@ def check_name(name: str, given: str | None) -> str:
 
 def _store(
     imported: Imported,
+    digest: str,
+    beside: Collection[str],
     outputs: OutputPaths,
-    name: str,
+    called: Sequence[str],
     about: Mapping[str, Any],
     order: Order,
     argv: Sequence[str],
 ) -> Outcome:
-    digest = digest_of(imported)
+    """Store one ensemble under its names, which those `beside` it may share."""
+    name = called[0]
     stored = [StoredEnsemble(paths) for paths in outputs.ensembles() if paths.task == IMPORTED]
     same = next((item for item in stored if item.id == digest), None)
-    taken = [item for item in stored if name in item.names and item.id != digest]
+    taken = [item for item in stored if {*called} & {*item.names} and item.id not in beside]
     notes, doubts = list(imported.notes), [*imported.doubts, *infinite_words(imported)]
     new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
-        make_ensemble(paths, imported, {"names": [name], **about}, order.levels or {}, argv)
+        make_ensemble(paths, imported, {"names": [*called], **about}, order.levels or {}, argv)
     else:
         paths = same.paths
         paths.refuse_links()
@@ -292,19 +356,21 @@ def _store(
         if imported.references is not None:
             # They may have been moved.
             imported.references.write(paths)
-        names = same.names if name in same.names else [*same.names, name]
+        names = list(dict.fromkeys([*same.names, *called]))
         if new or names != same.names:
             write_config(paths, {**same.config["import"], "names": names}, levels)
         if names[0] != name:
             notes.append(f"the same content is stored as {names[0]}; {name} is another name of it")
+    # A name means one thing: what was imported last under it.
     for other in taken:
-        # A name means one thing: what was imported last under it.
         other.paths.refuse_links()
-        about = {**other.config["import"], "names": [word for word in other.names if word != name]}
-        write_config(other.paths, about, other.config.get("levels"))
-        doubts.append(f"{name} meant {other.id} before, other runs or values, which is kept under its id")
+        left = [word for word in other.names if word not in called]
+        write_config(other.paths, {**other.config["import"], "names": left}, other.config.get("levels"))
+    for word in called:
+        if gone := [other.id for other in taken if word in other.names]:
+            stay = "is kept under its id" if len(gone) == 1 else "are kept under their ids"
+            doubts.append(f"{word} meant {listed(gone, 3)} before, other runs or values, which {stay}")
     refresh(paths)
-    write_json(outputs.last, {"schema_version": 1, "ensembles": [digest]})
     return Outcome(Ensemble(paths), name, new, notes, doubts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dynalab.config.settings import IMPORTED, apart, labels
+from dynalab.config.settings import IMPORTED, SETTING, apart, labels
 from dynalab.config.typed import flat
 from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import DIRECTIONS
@@ -110,7 +110,13 @@ def _table(shown: Sequence[Shown], keys: Sequence[str]) -> Table:
     names = list(dict.fromkeys(name for item in shown for name in item.landmarks()))
     facts = [item.facts() for item in shown]
     others = list(dict.fromkeys(name for item in facts for name in item))
-    header = ["ensemble", *("name" if key == IMPORTED else key for key in columns), "runs", "status", "steps"]
+    header = [
+        "ensemble",
+        *("name" if key == IMPORTED else key.removeprefix(SETTING) for key in columns),
+        "runs",
+        "status",
+        "steps",
+    ]
     header += [f"{name} (median [quartiles], n)" for name in names] + others
     rows = []
     for item, fact, colour in zip(shown, facts, ensemble_colours(len(shown)), strict=True):

@@ -137,7 +137,18 @@ def _import_command(ensemble: Ensemble) -> str | None:
         for word in ("--level", f"{name}={level!r}")
     ]
     how = ["--checkpoints"] if about.get("form") == "checkpoints" else []
-    return shlex.join(["dynalab", "import", *how, *files, "--name", ensemble.names[0], *options, *levels])
+    return shlex.join(
+        [
+            "dynalab",
+            "import",
+            *how,
+            *files,
+            "--name",
+            str(about.get("family") or ensemble.names[0]),
+            *options,
+            *levels,
+        ]
+    )
 
 
 def _files(about: Mapping[str, Any]) -> list[str]:

@@ -145,6 +145,9 @@ def _resolve(
             f"{ref}: no stored ensemble or run has this id{' or name' if names or also else ''}{hint}; see `dynalab "
             f"runs list` (of analyses: `--analyses`){more}"
         )
+    if len(found) > 1 and not slash and all(item.imported and digest in _names(item) for item in found):
+        # The settings of one table.
+        return [(item, item.runs) for item in found]
     if len(found) > 1:
         raise ConfigError(f"{ref} is ambiguous: {', '.join(item.id for item in found[:5])}")
     (item,) = found

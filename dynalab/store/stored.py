@@ -48,7 +48,8 @@ _CONFIG = {
     "import": (
         {
             **dict.fromkeys(("names", "files", "options"), ([text],)),
-            **dict.fromkeys(("file", "form", "run", "step"), (text,)),
+            **dict.fromkeys(("file", "form", "run", "step", "family"), (text,)),
+            "settings": (mapping(lambda value: isinstance(value, int | float | str)),),
         },
     ),
 }

@@ -97,7 +97,10 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
     if len(groups) < 2:
         how = "train a sweep, for example optimizer.lr=1e-3,3e-3"
         if groups and groups[0].imported:
-            how = "import each under a name of its own and name them here, dynalab analyze compare ONE OTHER"
+            how = (
+                "dynalab import TABLE --setting COLUMN makes one of each value of a column; or import each under a "
+                "name of its own and name them here, dynalab analyze compare ONE OTHER"
+            )
         raise NothingMatched(f"compare needs two settings or more: {how}")
     tasks = list(dict.fromkeys(str((group.runs[0].config.get("task") or {}).get("name")) for group in groups))
     if len(tasks) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from dynalab.config.settings import labels, swept
+from dynalab.config.settings import SETTING, labels, swept
 from dynalab.core.runs import Group
 
 
@@ -36,7 +36,8 @@ def told_apart(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], list[str]
                 {key: value for key, value in tree.items() if not key.startswith("import.")} for tree in trees
             ]
         trees = [tree | own for tree, own in zip(trees, columns, strict=True)]
-    return swept(trees), labels(trees, [group.id for group in groups])
+    keys = [{key.removeprefix(SETTING): value for key, value in own.items()} for own in swept(trees)]
+    return keys, labels(trees, [group.id for group in groups])
 
 
 def _constant(groups: Sequence[Group]) -> list[dict[str, float]]:

@@ -1,0 +1,66 @@
+"""One table of several settings: columns, as of a rate, each of whose values is an ensemble of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dynalab.core.errors import ConfigError
+from dynalab.imports.cells import names
+from dynalab.imports.rows import Form, joined_names, require_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Column -> its value, in the order of the columns.
+Setting = tuple[tuple[str, int | float | str], ...]
+# Of more values a column is one of measurements.
+MOST = 100
+
+
+def apart(frame: pd.DataFrame, form: Form) -> Iterator[tuple[Setting, pd.DataFrame]]:
+    """Yield each setting of a table with its rows, which lack the columns that say it; a whole table is of none.
+
+    Raises:
+        ConfigError: A column is not there, means something else, is empty in a row, or has too many values.
+    """
+    columns = form.setting_columns
+    if not columns:
+        yield (), frame
+        return
+    cells = []
+    for name in columns:
+        option = f"--setting {require_column(frame, 'setting', name)}"
+        if name in (form.step, form.key, form.value, form.split, *form.run) or columns.count(name) > 1:
+            raise ConfigError(f"{option}: this column has another meaning already")
+        cells.append([value_of(text) for text in names(frame[name], option)])
+        if len({*cells[-1]}) > MOST:
+            raise ConfigError(
+                f"{option}: has {len({*cells[-1]}):,} values; expected {MOST:,} at most, of one setting each"
+            )
+    rest, places = frame.drop(columns=[*columns]), dict[Setting, list[int]]()
+    for place, values in enumerate(zip(*cells, strict=True)):
+        places.setdefault(tuple(zip(columns, values, strict=True)), []).append(place)
+    for setting, own in places.items():
+        yield setting, rest.iloc[own]
+
+
+def value_of(text: str) -> int | float | str:
+    """Return what a cell says: a number where it is one, so that 0.10 and 1e-1 are one setting, else its text."""
+    for kind in (int, float):
+        try:
+            return kind(text) if "_" not in text else text
+        except ValueError:
+            continue
+    return text
+
+
+def names_of(name: str, settings: Sequence[Setting]) -> list[str]:
+    """Return what the ensemble of each setting is called, `mine-lr0.1`."""
+    columns = [column for column, _ in settings[0]]
+    texts = [
+        [f"{value:g}" if isinstance(value, float) else str(value) for _, value in own] for own in settings
+    ]
+    return [f"{name}-{text}" for text in joined_names(columns, np.array(texts, dtype=object).T)]
