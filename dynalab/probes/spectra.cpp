@@ -27,7 +27,7 @@ typedef int64_t Ints __attribute__((vector_size(V * sizeof(double)), aligned(8),
 #define UNROLL _Pragma("GCC unroll 16")
 
 // Rows and vectors of columns of a product at a time; and vectors of matrices whose eigenvalues are found together.
-constexpr int MR = V < 8 ? 4 : 8, NR = V < 8 ? 2 : 3, Q = 2, LANES = Q * V;
+constexpr int MR = V < 8 ? 4 : 8, NR = V < 8 ? 2 : 3, Q = 4, LANES = Q * V;
 
 static inline Size whole(Size n) { return (n + V - 1) / V * V; }
 static inline Vec load(const double *p) { return *(const Vec *)p; }
@@ -41,6 +41,10 @@ static inline Vec load(const float *p) { return Vec{p[0], p[1]}; }
 #endif
 static inline void store(double *p, Vec v) { *(Vec *)p = v; }
 static inline Vec size(Vec x) { return x < 0.0 ? -x : x; }
+static inline Vec rooted(Vec x) {
+  for (int i = 0; i < V; i++) x[i] = std::sqrt(x[i]);
+  return x;
+}
 static inline double sum(Vec v) {
   double total = 0;
   for (int i = 0; i < V; i++) total += v[i];
@@ -83,23 +87,31 @@ struct Memory {
   double *numbers() const { return (double *)held; }
 };
 
-// Lower tiles of C (l, l) = X^T X, X (K, ld).
+// MR rows of C = X^T X, X (K, ld), from row j and column k on, N vectors of columns, as far as the diagonal.
+template <int N> void tile(const double *X, Size K, Size l, Size ld, double *C, Size j, Size k) {
+  Vec c[MR][N];
+  UNROLL for (int i = 0; i < MR; i++)
+    UNROLL for (int q = 0; q < N; q++) c[i][q] = Vec{};
+  const double *row = X;
+  for (Size r = 0; r < K; r++, row += ld) {
+    Vec b[N];
+    UNROLL for (int q = 0; q < N; q++) b[q] = load(row + k + q * V);
+    UNROLL for (int i = 0; i < MR; i++)
+      UNROLL for (int q = 0; q < N; q++) c[i][q] += row[j + i] * b[q];
+  }
+  for (int i = 0; i < MR && j + i < l; i++)
+    for (Size q = k; q <= j + i && q < k + N * V; q++) C[(j + i) * l + q] = c[i][(q - k) / V][(q - k) % V];
+}
+
+// The lower triangle of C (l, l) = X^T X.
 void products(const double *X, Size K, Size l, Size ld, double *C) {
-  for (Size j = 0; j < l; j += MR)
-    for (Size k = 0; k < j + MR; k += NR * V) {
-      Vec c[MR][NR];
-      UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int q = 0; q < NR; q++) c[i][q] = Vec{};
-      const double *row = X;
-      for (Size r = 0; r < K; r++, row += ld) {
-        Vec b[NR];
-        UNROLL for (int q = 0; q < NR; q++) b[q] = load(row + k + q * V);
-        UNROLL for (int i = 0; i < MR; i++)
-          UNROLL for (int q = 0; q < NR; q++) c[i][q] += row[j + i] * b[q];
-      }
-      for (int i = 0; i < MR && j + i < l; i++)
-        for (Size q = k; q <= j + i && q < k + NR * V; q++) C[(j + i) * l + q] = c[i][(q - k) / V][(q - k) % V];
-    }
+  for (Size j = 0; j < l; j += MR) {
+    const Size vectors = (j + MR + V - 1) / V;
+    Size k = 0;
+    for (; k + NR <= vectors; k += NR) tile<NR>(X, K, l, ld, C, j, k * V);
+    if (vectors - k == 2) tile<2>(X, K, l, ld, C, j, k * V);
+    if (vectors - k == 1) tile<1>(X, K, l, ld, C, j, k * V);
+  }
 }
 
 // y = A x for the lower triangle A (n, n) of rows `ld` apart, from which v w^T + w v^T is taken before where UPDATES;
@@ -164,9 +176,9 @@ double reflection(const double *row, Size n, double *v, double &square) {
 }
 
 // Brings the lower triangle A (n, n), rows `ld` apart and whole(n) of them, to tridiagonal form (Golub and Van Loan 2013,
-// section 8.3.1, from the last row on): its diagonal, and the squares beside it, [i] of entry (i, i - 1); both
-// `every` apart. There is room for 4 vectors.
-void tridiagonal(double *A, Size n, Size ld, double *diagonal, double *beside, Size every, double *room) {
+// section 8.3.1, from the last row on): its diagonal, and the squares beside it, [i] of entry (i, i - 1). There is room
+// for 4 vectors.
+void tridiagonal(double *A, Size n, Size ld, double *diagonal, double *beside, double *room) {
   double *v = room, *w = v + ld, *x = w + ld, *y = x + ld;
   double factor = 0;
   for (Size r = n - 1; r >= 0; r--) {
@@ -184,9 +196,9 @@ void tridiagonal(double *A, Size n, Size ld, double *diagonal, double *beside, S
       const double vr = v[r], wr = w[r];
       for (Size k = 0; k <= r; k += V) store(row + k, load(row + k) - vr * load(w + k) - wr * load(v + k));
     }
-    diagonal[r * every] = row[r];
+    diagonal[r] = row[r];
     if (!r) break;
-    factor = reflection(row, r, x, beside[r * every]);
+    factor = reflection(row, r, x, beside[r]);
     if (r < n - 1) {
       for (Size k = r; k < whole(r); k++) v[k] = w[k] = 0;
       pass<true>(A, r, ld, v, w, x, y);
@@ -206,25 +218,25 @@ bool eigenvalues(Vec (*d)[Q], Vec (*e)[Q], Size *last) {
   const auto at = [](Vec(*x)[Q], Size i, int lane) -> double { return x[i][lane / V][lane % V]; };
   Size left = 60 * (1 + *std::max_element(last, last + LANES));
   while (true) {
-    Vec shift[Q];
+    Vec shift[Q], end[Q], other[Q], square[Q]; // the last two of the diagonal that are left, and beside them
     Ints ends[Q];
-    Size longest = 0;
+    Size longest = 0, most[Q] = {};
     for (int lane = 0; lane < LANES; lane++) {
       Size &n = last[lane];
       while (n && (at(e, n, lane) <= SMALL ||
                    at(e, n, lane) <= EPS * EPS * std::fabs(at(d, n, lane) * at(d, n - 1, lane))))
         n--;
       longest = n > longest ? n : longest;
-      ends[lane / V][lane % V] = n;
-      double sigma = 0;
-      if (n) {
-        const double end = at(d, n, lane), root = std::sqrt(at(e, n, lane));
-        const double ratio = (at(d, n - 1, lane) - end) / (2 * root), far = std::sqrt(ratio * ratio + 1);
-        sigma = end - root / (ratio + (ratio < 0 ? -far : far));
-      }
-      shift[lane / V][lane % V] = sigma;
+      const int q = lane / V, i = lane % V;
+      most[q] = std::max(most[q], n);
+      ends[q][i] = n, end[q][i] = at(d, n, lane), other[q][i] = at(d, n ? n - 1 : 0, lane);
+      square[q][i] = n ? at(e, n, lane) : 1;
     }
     if (!longest) return true;
+    for (int q = 0; q < Q; q++) {
+      const Vec root = rooted(square[q]), ratio = (other[q] - end[q]) / (2.0 * root), far = rooted(ratio * ratio + 1.0);
+      shift[q] = ends[q] > 0 ? end[q] - root / (ratio + (ratio < 0.0 ? -far : far)) : Vec{};
+    }
     if (!left--) return false;
     Vec c[Q], s[Q], gamma[Q], p[Q];
     for (int q = 0; q < Q; q++) {
@@ -235,6 +247,7 @@ bool eigenvalues(Vec (*d)[Q], Vec (*e)[Q], Size *last) {
     }
     for (Size i = 1; i <= longest; i++)
       UNROLL for (int q = 0; q < Q; q++) {
+        if (i > most[q]) continue;
         const Ints moves = ends[q] >= i, ended = ends[q] == i;
         const Vec b = e[i][q], alpha = d[i][q], r = p[q] + b;
         const Ints none = r == 0.0;
@@ -305,7 +318,8 @@ int decompose(std::vector<One> &all, double least) {
   Size entries = 0;
   for (const One &one : all)
     if (!one.product) entries = std::max(entries, std::max(one.rows, one.cols) * room_of(one.n));
-  Memory room(whole(most) * ld + 4 * ld), bands(2 * most * LANES), turned(entries), made(entries ? most * most : 0);
+  Memory room(whole(most) * ld + 4 * ld), band(2 * most), bands(2 * most * LANES);
+  Memory turned(entries), made(entries ? most * most : 0);
   double *A = room.numbers(), *d = bands.numbers(), *e = d + most * LANES;
   for (size_t first = 0; first < all.size(); first += LANES) {
     const int several = (int)std::min<size_t>(LANES, all.size() - first);
@@ -327,7 +341,9 @@ int decompose(std::vector<One> &all, double least) {
       std::memset(A, 0, whole(one.n) * ld * sizeof(double));
       for (Size i = 0; i < one.n; i++)
         for (Size j = 0; j <= i; j++) A[i * ld + j] = product[i * one.n + j] / scale;
-      tridiagonal(A, one.n, ld, d + lane, e + lane, LANES, A + whole(most) * ld);
+      double *diagonal = band.numbers(), *beside = diagonal + most;
+      tridiagonal(A, one.n, ld, diagonal, beside, A + whole(most) * ld);
+      for (Size i = 0; i < one.n; i++) d[i * LANES + lane] = diagonal[i], e[i * LANES + lane] = beside[i];
       last[lane] = one.n - 1;
     }
     if (!eigenvalues((Vec(*)[Q])d, (Vec(*)[Q])e, last)) return 2;
