@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Of sources; what is compiled is among them.
+_SUFFIXES = (".py", ".yaml", ".cpp", ".h")
 
 
 def hashed(sources: Iterable[str]) -> str:
@@ -15,7 +17,9 @@ def hashed(sources: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for source in sources:
         place = ROOT / source
-        files = [place] if place.is_file() else [*place.rglob("*.py"), *place.rglob("*.yaml")]
+        files = (
+            [place] if place.is_file() else [path for path in place.rglob("*") if path.suffix in _SUFFIXES]
+        )
         for path in sorted(files):
             digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import nullcontext
+from types import ModuleType, SimpleNamespace
+
 import hmm_cases
 import numpy as np
 import pytest
 import verify_bars
-from bars import calibration
-from bars.base import Bar
-from bars.calibration import LEAST, Errors, Null, most
+from bars import BARS, calibration
+from bars.base import ROOT, Bar
+from bars.calibration import base, examples
+from bars.calibration.base import LEAST, Errors, Null, Subject, most
 from nulls.hmm import trajectories, walks
 from nulls.kernel import SPACINGS
 from scipy.stats import binom
@@ -125,7 +131,7 @@ ASKED = [
     for null in calibration.STATISTICS
     if not null.runs.startswith(LEFT)
     and (
-        getattr(null.errors, "func", None) not in (calibration.on_examples, calibration.models_share)
+        getattr(null.errors, "func", None) not in (examples.on_examples, examples.models_share)
         or null.runs in HELD_OUT
     )
 ]
@@ -173,39 +179,108 @@ def test_the_published_states_are_not_tested():
     assert sum("not tested as a detour: z-scores" in line for line in outcome.warnings) == 1
 
 
-def test_the_bar_has_a_table(tmp_path, monkeypatch):
-    def few(seed: int) -> dict[str, list[bool]]:
+@pytest.fixture
+def verify(tmp_path, monkeypatch):
+    """Return `scripts/verify` of made-up subjects in this process, which says what was asked; and where it records."""
+    monkeypatch.setattr(base, "commit", lambda: "abc")
+    monkeypatch.setattr(verify_bars, "commit", lambda: "abc")
+    monkeypatch.setattr(base, "workers", lambda: nullcontext(SimpleNamespace(map=map)))
+    for name, place in (("RECORDS", "records.json"), ("TABLE", "verified.md"), ("WORK", "work")):
+        monkeypatch.setattr(verify_bars, name, tmp_path / place)
+
+    def run(*words: str, **subjects: Subject) -> int:
+        for name, subject in subjects.items():
+            module = ModuleType(f"bars.calibration.{name}")
+            module.SUBJECT = subject
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        if subjects:
+            monkeypatch.setattr(verify_bars, "BARS", [subject.bar() for subject in subjects.values()])
+        monkeypatch.setattr(sys, "argv", ["verify", *words])
+        return verify_bars.main()
+
+    return run
+
+
+def test_a_bar_has_a_table(verify, tmp_path):
+    def few(seed: int) -> Errors:
         return {"b: p": [seed < 2], "a: p": []}
 
-    # By chance too often in the first hundred, and not in four times as many.
-    nulls = [Null("none", few, 100), Null("some", lambda seed: {"b: p": [seed < 20]}, 100)]
-    monkeypatch.setattr(calibration, "STATISTICS", nulls[:1])
-    monkeypatch.setattr(calibration, "ANALYSES", nulls[1:])
-    monkeypatch.setattr(calibration, "commit", lambda: "abc")
     asked: list[int] = []
 
-    def cases(_, numbers, measure, *, pool):
-        asked.append(len(numbers))
-        return [measure(n) for n in numbers]
+    def some(seed: int) -> Errors:
+        asked.append(seed)
+        return {"b: p": [seed < 20]}
 
-    monkeypatch.setattr(calibration, "cases", cases)
-    figure, reached, table = calibration.calibration(tmp_path)
-    assert asked == [100, 100, 400]
-    assert reached and figure == "2 rates of 1 values; the worst errs in 5.0%; 1 print too few to tell"
-    assert table[1:] == [["b: p", "2", "2.0% to 5.0%", "some (400)", "", "abc"]]
-    monkeypatch.setattr(
-        calibration, "ANALYSES", [Null("often", lambda seed: {"b: p": [seed % 10 == 0]}, 100)]
-    )
-    assert not calibration.calibration(tmp_path)[1]
-    monkeypatch.setattr(verify_bars, "TABLE", tmp_path / "verified.md")
-    bar = Bar("one", "what it is", "a lot", "test", lambda _: ("", True))
-    monkeypatch.setattr(verify_bars, "BARS", [bar])
-    record = {"figure": "x", "reached": True, "commit": "c", "date": "d", "machine": "m", "table": table}
-    verify_bars.write_table({"one": record})
+    # By chance too often in the first hundred, and not in four times as many.
+    assert verify(it=Subject("it", [Null("none", few, 100)], (), [Null("some", some, 100)])) == 0
+    assert asked == [*range(400)]
+    record = json.loads((tmp_path / "records.json").read_text())["calibration:it"]
+    said = "2 rates of 1 value; the worst errs in 5.0%; 1 print too few to tell"
+    assert record["reached"] and record["figure"] == said
+    assert record["table"][1:] == [["b: p", "2", "2.0% to 5.0%", "some (400)", "", "abc"]]
     lines = (tmp_path / "verified.md").read_text().splitlines()
-    place = lines.index("## What it is")
-    assert lines[place + 2 : place + 4] == [
+    assert any("where there is nothing to find: it | at most 7%" in line and said in line for line in lines)
+    assert lines[-5:] == [
+        "## How often p-values are below .05 and 95% intervals miss, where there is nothing to find",
+        "",
         "| p-value or interval | kinds of null runs | errs | most in (printed) | most before (6014725) | at |",
         "| --- | --- | --- | --- | --- | --- |",
+        "| b: p | 2 | 2.0% to 5.0% | some (400) |  | abc |",
     ]
-    assert lines[place + 4] == "| b: p | 2 | 2.0% to 5.0% | some (400) |  | abc |" and len(lines) == place + 5
+    often = Null("often", lambda seed: {"b: p": [seed % 10 == 0]}, 100)
+    assert verify("--again", it=Subject("it", [often], ())) == 1
+
+
+def test_a_subject_is_measured_alone_and_goes_on_where_it_was_interrupted(verify, tmp_path):
+    asked: list[str] = []
+    fails = {"two": True}
+
+    def null(name: str) -> Null:
+        def errors(seed: int) -> Errors:
+            if seed == 70 and fails.get(name):
+                raise KeyboardInterrupt
+            asked.append(name)
+            return {f"{name}: p": [seed < 3]}
+
+        return Null(name, errors, 100)
+
+    subjects = {name: Subject(name, [null(name)], ()) for name in ("one", "two")}
+    verify("calibration:one", **subjects)
+    assert asked == ["one"] * 100
+    with pytest.raises(KeyboardInterrupt):
+        verify("calibration:two")
+    fails.clear()
+    # All of the group: the first is known, and of the second what was asked.
+    assert verify("calibration") == 0
+    assert asked == ["one"] * 100 + ["two"] * 100
+    records = json.loads((tmp_path / "records.json").read_text())
+    assert [*records] == ["calibration:one", "calibration:two"]
+    lines = (tmp_path / "verified.md").read_text().splitlines()
+    assert [line.partition(": p |")[0] for line in lines[-2:]] == ["| one", "| two"]
+    assert sum(line.startswith("| p-value") for line in lines) == 1
+    with pytest.raises(SystemExit):
+        verify("calibration:three")
+
+
+def test_every_value_is_of_one_subject_and_every_source_and_twin_is_there():
+    runs = [null.runs for subject in calibration.SUBJECTS for null in subject.nulls]
+    assert len({*runs}) == len(runs)
+    names = [(name, bar.name) for bar in BARS for name in bar.sources]
+    assert [pair for pair in names if not (ROOT / pair[0]).exists()] == []
+    twins = {bar.twin.removeprefix("tests/").partition("::")[0] for bar in BARS}
+    assert [twin for twin in twins if not (ROOT / "tests" / twin).is_file()] == []
+    of: dict[str, set[str]] = {}
+    for name, record in json.loads((ROOT / "scripts/verified.json").read_text()).items():
+        for row in record.get("table", [])[1:] if name.startswith("calibration") else ():
+            of.setdefault(row[0], set()).add(name)
+    assert of and all(len(several) == 1 for several in of.values())
+
+
+def test_a_bar_without_subjects_keeps_its_rows_in_order(tmp_path, monkeypatch):
+    bar = Bar("one", "what it is", "a lot", "test", lambda _: ("", True))
+    monkeypatch.setattr(verify_bars, "BARS", [bar])
+    monkeypatch.setattr(verify_bars, "TABLE", tmp_path / "verified.md")
+    record = {"figure": "x", "reached": True, "commit": "c", "date": "d", "machine": "m"}
+    verify_bars.write_table({"one": {**record, "table": [["k"], ["b"], ["a"]]}})
+    lines = (tmp_path / "verified.md").read_text().splitlines()
+    assert lines[-6:] == ["## What it is", "", "| k |", "| --- |", "| b |", "| a |"]

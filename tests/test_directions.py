@@ -8,7 +8,7 @@ from pathlib import Path as File
 import numpy as np
 import pytest
 import torch
-from bars import calibration
+from bars.calibration.directions import directed
 from groups import of_weights
 from stored import assert_same, bits
 
@@ -224,8 +224,8 @@ def test_without_weights_the_probe_is_read_and_without_both_a_line_is_said(here,
 
 
 def test_intervals_of_the_excess_hold_none_where_weights_walk_at_random():
-    """A thousand and other walks: the bar `calibration`. Of 120 ensembles at most 11% err by chance."""
-    found = [calibration.directed("shorter steps", 5, 12, 120, seed) for seed in range(120)]
+    """A thousand and other walks: the bar `calibration:directions`. Of 120 ensembles at most 11% err by chance."""
+    found = [directed("shorter steps", 5, 12, 120, seed) for seed in range(120)]
     rates = {name: np.mean([errors[name] for errors in found]) for name in found[0]}
     assert len(rates) == 8 and max(rates.values()) <= 0.11 and min(rates.values()) < 0.05, rates
 

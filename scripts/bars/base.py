@@ -22,7 +22,7 @@ class Bar:
     """One bar: what is measured, what it must reach, and the measurement.
 
     Attributes:
-        name: Word for the command line.
+        name: Word for the command line; `group:subject` where one bar has several subjects, which are measured alone.
         what: What is measured.
         must: What it must reach.
         twin: The reduced test in the suite.
@@ -40,6 +40,16 @@ class Bar:
     measure: Callable[[Path], tuple[str, bool] | tuple[str, bool, list[list[str]]]]
     sources: tuple[str, ...] = ("dynalab", "conf")
     lacking: Callable[[], str] = lambda: ""
+
+    @property
+    def group(self) -> str:
+        """The word of the bar, whatever the subject."""
+        return self.name.partition(":")[0]
+
+    @property
+    def subject(self) -> str:
+        """The subject, where it is one of several."""
+        return self.name.partition(":")[2]
 
     def digest(self) -> str:
         """Hash what the figure depends on."""
