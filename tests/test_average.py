@@ -14,6 +14,7 @@ from torch.optim import swa_utils
 import dynalab
 from dynalab.averages.base import COLUMNS
 from dynalab.averages.copies import Copy
+from dynalab.config import compiling
 from dynalab.config.command import read_command
 from dynalab.core.errors import ConfigError
 from dynalab.launch import inline
@@ -27,6 +28,13 @@ from dynalab.training.trial import size
 
 BASE = ["task=grokking", "task.modulus=7", "model.width=8", "eval.every=4"]
 DIGITS = ["task=digits", "task.n_train=24", "task.n_test=20", "train.batch_size=10", "eval.every=4"]
+PARITY = [
+    "task=parity",
+    "task.n=9",
+    "model.hidden=[21]",
+    "optimizer.momentum=0.9",
+    "optimizer.weight_decay=0.01",
+]
 NORMED = [*DIGITS, "model=si_mlp", "model.width=8", "optimizer=lookahead", "optimizer.k=3"]
 AVERAGES = {
     "ema": ["average=ema", "average.decay=0.8"],
@@ -43,10 +51,10 @@ def untried(monkeypatch):
     monkeypatch.setattr(inline.Launcher, "trial", lambda self, name, **_: {"bits": HOLD} if name else {})
 
 
-def loop_of(words, seeds=(0, 1, 2), steps=40):
+def loop_of(words, seeds=(0, 1, 2), steps=40, compile=False):
     (request,) = read_command([*words, f"train.steps={steps}"]).requests
     streams = [Streams.from_seed(seed) for seed in seeds]
-    return Loop(request.config, streams, steps, torch.device("cpu"))
+    return Loop(request.config, streams, steps, torch.device("cpu"), compile=compile)
 
 
 def go(loop, to):
@@ -90,6 +98,60 @@ def test_it_is_the_plain_average_of_every_seed(name):
                 expected = [torch.stack(some).mean(0) for some in zip(*taken[seed][-3:], strict=True)]
             for param, averaged in zip(expected, weights.values(), strict=True):
                 torch.testing.assert_close(averaged[seed], param.detach(), rtol=1e-6, atol=1e-7)
+
+
+def defined(name, taken):
+    """Return the average of weights in the order in which they are taken in, by its definition."""
+    if name != "ema":
+        return np.mean(taken[-3:] if name == "lawa" else taken, 0)
+    found = taken[0]
+    for weights in taken[1:]:
+        found = 0.8 * found + 0.2 * weights
+    return found
+
+
+def flat(weights):
+    return np.concatenate([x.detach().double().flatten(1).numpy() for x in weights.values()], 1)
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["torch", "compiled"])
+@pytest.mark.parametrize(
+    "base",
+    [BASE, [*BASE, "optimizer=lookahead", "optimizer.k=4"], [*BASE, "train.norm_clamp=0.7"], PARITY],
+    ids=["adamw", "lookahead", "a norm", "sgd"],
+)
+@pytest.mark.parametrize("name", AVERAGES)
+def test_the_average_at_a_step_has_the_weights_after_its_update(name, base, compile):
+    """All that is done to them included; with the weights of a step sooner or later it would be another."""
+    if compile and compiling.compiler() is None:
+        pytest.skip("no C++ compiler on this machine")
+    words = [*base, "eval.every=17", "probes=[]"]
+    plain = loop_of(words, compile=compile)
+    weights = [flat(plain.updates.evaluated())]
+    while plain.step < 40:
+        plain.advance(plain.step + 1)
+        weights.append(flat(plain.updates.evaluated()))
+    loop = loop_of([*words, *AVERAGES[name]], compile=compile)
+    assert loop.updates.is_compiled == plain.updates.is_compiled == compile
+    keys, seen = loop.config.average, 0
+    while loop.step < 39:
+        loop.advance(39)
+        loop.rows()
+        if loop.step < keys.from_:
+            continue
+        seen += 1
+        now, *others = (
+            defined(
+                name, [weights[max(step + by, 0)] for step in range(keys.from_, loop.step + 1, keys.every)]
+            )
+            for by in (0, -1, 1)
+        )
+        error = abs(flat(loop.averaging.of(loop.step)[0]) - now).max()
+        # Lookahead's slow weights stay where they are for some steps.
+        apart = [found for other in others if (found := abs(other - now).max())]
+        assert error < 1e-6 and all(found > 30 * error for found in apart), (loop.step, error, apart)
+        assert apart or loop.step < 17
+    assert seen >= (3 if compile else 35)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -324,10 +324,18 @@ def test_the_first_of_the_largest_outputs_counts(one_thread):
     ],
     ids="-".join,
 )
-@pytest.mark.parametrize("name", ["hinge", "amsgrad, a schedule", "lookahead"])
-def test_averages_are_those_of_the_weights_after_every_update(name, average, one_thread):
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [
+        *((name, False) for name in ("hinge", "square, momentum, decay", "amsgrad, a schedule", "lookahead")),
+        *((name, False) for name in ("rmsprop, centered", "one neuron", "a norm of bits")),
+        *((name, True) for name in ("hinge", "amsgrad, a schedule")),
+    ],
+)
+def test_averages_are_those_of_the_weights_after_every_update(name, masked, average, one_thread):
     """To the bit what is made of them by torch, an update at a time."""
     ours, plain = (loop([*KNOWN[name], *average]) for _ in range(2))
+    mask(*(ours, plain) if masked else ())
     plain.updates._averaging = None
     while ours.step < 70:
         ours.advance(70)

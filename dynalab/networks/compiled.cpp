@@ -44,27 +44,56 @@ struct Memory {
   }
 };
 
-// Between lines as they lie outside and lines of whole vectors; `lines` is room for all of these.
+// Between lines as they lie outside, one at the other's end, and lines of whole vectors; `lines` is room for all of
+// these. A vector may reach into the line that follows, which is written later.
 void copy_in(const Own &o, float *to, const float *from, float *lines) {
-  const Size ld = whole(o.cols);
+  const Size ld = whole(o.cols), n = o.rows * o.cols;
   float *own = o.flipped ? lines : to;
-  for (Size r = 0; r < o.rows; r++) {
-    std::memcpy(own + r * ld, from + r * o.cols, o.cols * sizeof(float));
-    // A run that diverged leaves NaN behind the last column, too.
-    std::memset(own + r * ld + o.cols, 0, (ld - o.cols) * sizeof(float));
-  }
+  Ints places;
+  for (int i = 0; i < V; i++) places[i] = i;
+  for (Size r = 0; r < o.rows; r++)
+    for (Size k = 0; k < ld; k += V) {
+      const Size at = r * o.cols + k;
+      Vec x{};
+      // A run that diverged leaves NaN behind the last column, too.
+      if (at + V <= n)
+        x = places < (int32_t)(o.cols - k) ? load(from + at) : x;
+      else
+        for (int i = 0; i < o.cols - k; i++) x[i] = from[at + i];
+      store(own + r * ld + k, x);
+    }
   if (o.flipped) transposed(lines, o.rows, o.cols, ld, to, o.ld);
 }
 void copy_out(const Own &o, float *to, const float *from, float *lines) {
-  const Size ld = whole(o.cols);
+  const Size ld = whole(o.cols), n = o.rows * o.cols;
   if (o.flipped) transposed(from, o.cols, o.rows, o.ld, lines, ld);
   const float *own = o.flipped ? lines : from;
-  for (Size r = 0; r < o.rows; r++) std::memcpy(to + r * o.cols, own + r * ld, o.cols * sizeof(float));
+  for (Size r = 0; r < o.rows; r++)
+    for (Size k = 0; k < ld; k += V) {
+      const Size at = r * o.cols + k;
+      if (at + V <= n)
+        store(to + at, load(own + r * ld + k));
+      else
+        std::memcpy(to + at, own + r * ld + k, (o.cols - k) * sizeof(float));
+    }
 }
 
-// As torch's lerp: from the nearer end.
-static inline Vec between(Vec a, Vec x, float near, float far, bool nearer) {
-  return nearer ? a + near * (x - a) : x + far * (x - a);
+// Moves by a share of the way as torch's lerp does: from the nearer end.
+struct Way {
+  float near, far;
+  bool nearer;
+  explicit Way(double share = 0) : near((float)share), far((float)(share - 1)), nearer(share < 0.5) {}
+  Vec along(Vec a, Vec x) const { return nearer ? a + near * (x - a) : x + far * (x - a); }
+};
+// Along several ways, one after another, N vectors at a time: as many as keep the processor busy.
+template <int N> Size approach(const std::vector<Way> &ways, float *a, const float *x, Size from, Size n) {
+  for (; from + N * V <= n; from += N * V) {
+    Vec some[N], to[N];
+    UNROLL for (int i = 0; i < N; i++) some[i] = load(a + from + i * V), to[i] = load(x + from + i * V);
+    for (const Way &way : ways) UNROLL for (int i = 0; i < N; i++) some[i] = way.along(some[i], to[i]);
+    UNROLL for (int i = 0; i < N; i++) store(a + from + i * V, some[i]);
+  }
+  return from;
 }
 double inner(const float *a, const float *b, Size n) {
   typedef double All __attribute__((vector_size(V * sizeof(double))));
@@ -80,10 +109,10 @@ void approach(float *a, const float *x, Size n, double share) {
     std::memcpy(a, x, n * sizeof(float));
     return;
   }
-  const float near = (float)share, far = (float)(share - 1);
+  const Way way(share);
   Size k = 0;
-  for (; k + V <= n; k += V) store(a + k, between(load(a + k), load(x + k), near, far, share < 0.5));
-  for (; k < n; k++) a[k] = between(Vec{} + a[k], Vec{} + x[k], near, far, share < 0.5)[0];
+  for (; k + V <= n; k += V) store(a + k, way.along(load(a + k), load(x + k)));
+  for (; k < n; k++) a[k] = way.along(Vec{} + a[k], Vec{} + x[k])[0];
 }
 
 struct Net {
@@ -98,6 +127,7 @@ struct Net {
   float signs[ROWS];       // the labels of bits
   double *row = nullptr;   // an example's outputs in float64
   Size live[ROWS + 1];
+  std::vector<Way> behind; // which ways an average is to go yet, to the weights as they are
   Size moved = 0;          // updates since these began, or since the moments began anew in their course
   bool anew = false;
   std::vector<uint8_t> correct; // of the examples of an update of whose pieces something is said, as
@@ -378,7 +408,9 @@ struct Net {
     }
   }
 
-  void move(double rate) {
+  // An optimizer's update. What the average is `behind` by it takes in where the weights are in registers, those that
+  // they become as well if there is `also` a way to these.
+  template <bool AVERAGED> void move(double rate, const Way *also = nullptr) {
     const double age = (double)((anew ? 0 : w.age) + moved + 1);
     const bool sgd = w.optimizer == SGD;
     const float scale = sgd ? 0 : (float)(rate / (1 - std::pow(w.beta1, age)));
@@ -389,11 +421,19 @@ struct Net {
       const Size n = o.size();
       const float decay = (float)w.params[i].decay, lr = (float)rate;
       float *__restrict p = o.weights, *__restrict g = o.gradients, *__restrict m = o.moments[0],
-            *__restrict v = o.moments[1], *__restrict most = o.moments[2];
+            *__restrict v = o.moments[1], *__restrict most = o.moments[2], *__restrict average = o.average;
+      const auto put = [=](Size k, Vec old, Vec x) {
+        store(p + k, x);
+        if (AVERAGED) {
+          Vec some = load(average + k);
+          for (const Way &way : behind) some = way.along(some, old);
+          store(average + k, also ? also->along(some, x) : some);
+        }
+      };
       if (sgd) {
         const float keep = (float)w.momentum, share = (float)(1 - w.dampening);
         const bool fresh = (anew || w.params[i].first) && !moved;
-        for (Size k = 0; k < n && !m && !decay; k += V) store(p + k, load(p + k) - lr * load(g + k));
+        for (Size k = 0; k < n && !m && !decay; k += V) put(k, load(p + k), load(p + k) - lr * load(g + k));
         for (Size k = 0; k < n && (m || decay); k += V) {
           Vec x = load(g + k), weight = load(p + k);
           if (decay) x += decay * weight;
@@ -402,7 +442,7 @@ struct Net {
             store(m + k, kept);
             x = w.nesterov ? x + keep * kept : kept;
           }
-          store(p + k, weight - lr * x);
+          put(k, weight, weight - lr * x);
         }
         continue;
       }
@@ -419,13 +459,14 @@ struct Net {
           }
           x /= rooted(second) + eps;
           if (kept) store(kept + k, x = keep * load(kept + k) + x);
-          store(p + k, load(p + k) - lr * x);
+          put(k, load(p + k), load(p + k) - lr * x);
         }
         continue;
       }
       const float shrunk = (float)(1 - rate * w.params[i].decay);
       for (Size k = 0; k < n; k += V) {
-        Vec x = load(g + k), weight = load(p + k);
+        const Vec old = load(p + k);
+        Vec x = load(g + k), weight = old;
         if (w.optimizer == ADAMW)
           weight *= shrunk;
         else
@@ -438,16 +479,20 @@ struct Net {
           second = second > load(most + k) ? second : load(most + k);
           store(most + k, second);
         }
-        store(p + k, weight - scale * first / (rooted(second) / root + eps));
+        put(k, old, weight - scale * first / (rooted(second) / root + eps));
       }
     }
   }
 
   // As `move`; what is masked is held, whatever moments and decay would do.
-  void move_free(double rate) {
+  void move_free(double rate, const Way *also) {
     for (const Own &o : own)
       if (o.mask) std::memcpy(o.held, o.weights, o.size() * sizeof(float));
-    move(rate);
+    if (behind.empty())
+      move<false>(rate);
+    else
+      move<true>(rate, also);
+    behind.clear();
     moved++;
     for (const Own &o : own) {
       for (Size k = 0; o.mask && k < o.size(); k += V)
@@ -528,7 +573,23 @@ struct Net {
     for (Size k = 0; o.mask && k < o.size(); k += V) store(x + k, load(x + k) * load(o.mask + k));
   }
 
+  // Whether weights are what an optimizer's update makes of them until the next one, which can have an average take
+  // them in: it reads them anyway, so that the average goes once through memory for two of its steps.
+  bool moves_alone() const {
+    bool alone = !w.period && !w.radii;
+    for (const Own &o : own) alone = alone && o.average && !o.mask;
+    return alone;
+  }
+
+  void catch_up() {
+    for (const Own &o : own)
+      if (!behind.empty())
+        approach<1>(behind, o.average, o.weights, approach<8>(behind, o.average, o.weights, 0, o.size()), o.size());
+    behind.clear();
+  }
+
   void average(Size run, const Take &take) {
+    behind.clear(); // all of it, or it is written over
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Own &o = own[i];
@@ -670,7 +731,7 @@ struct Net {
   void train(Size run) {
     take(run);
     moved = 0, anew = false;
-    const bool still = rests();
+    const bool still = rests(), alone = moves_alone();
     bool fresh = true, clear = false; // whether weights are new to passes, and gradients are zero
     for (Size step = 0; step < w.steps; step++) {
       const Batch *batches = w.batches + step * w.parts;
@@ -690,13 +751,20 @@ struct Net {
       if (fresh && w.rho) ascend(batches, run, examples, clear);
       if (fresh && w.clip) clip();
       if (fresh && w.orthogonal) cross();
-      if (fresh) move_free(batches->rate);
+      const Take *due = w.takes && w.takes[step].slot >= 0 ? w.takes + step : nullptr;
+      const bool both = fresh && due && due->share < 1 && !behind.empty();
+      const Way way(due ? due->share : 0);
+      if (fresh) move_free(batches->rate, both ? &way : nullptr);
       const bool slow = fresh && w.period && (w.since + step + 1) % w.period == 0;
       if (slow) synchronise();
       if (fresh && w.radii) hold(&Own::weights, w.radii[run]);
       if (slow && w.radii) hold(&Own::slow, w.radii[run]);
-      if (w.takes && w.takes[step].slot >= 0) average(run, w.takes[step]);
+      if (due && !both && alone && due->share < 1)
+        behind.push_back(way);
+      else if (due && !both)
+        average(run, *due);
     }
+    catch_up();
     for (Size i = 0; i < w.count; i++) {
       const Param &p = w.params[i];
       const Size at = run * p.rows * p.cols;

@@ -255,14 +255,23 @@ class Compiled(Passes):
 
     def _take(self, takings: Sequence[Taking]) -> np.ndarray:
         """Say what may take in the weights, and return what does so after each update, (steps,)."""
-        slots = {id(held): held for _, held, _ in takings}
+        slots: dict[int, Sequence[Tensor]] = {}
+        live, whole = list[tuple[int, float, int]](), set[int]()
+        for after, held, share in reversed(takings):
+            # Of what becomes the weights later nothing is left.
+            if id(held) not in whole:
+                slots[id(held)] = held
+                live.append((after, share, id(held)))
+                if share >= 1:
+                    whole.add(id(held))
         self.work.slots = len(slots)
         for place, own in enumerate(self._params):
             own.averages = (c_void_p * len(slots))(*(held[place].data_ptr() for held in slots.values()))
-        takes = np.full(self.work.steps, np.array((0.0, -1), _TAKE))
-        places = {key: place for place, key in enumerate(slots)}
-        for after, held, share in takings:
-            takes[after] = share, places[id(held)]
+        takes, places = np.zeros(self.work.steps, _TAKE), {key: place for place, key in enumerate(slots)}
+        takes["slot"] = -1
+        if live:
+            after, shares, keys = zip(*live, strict=True)
+            takes["share"][[*after]], takes["slot"][[*after]] = shares, [places[key] for key in keys]
         return takes
 
     def random_bytes(self, streams: Sequence[Streams], name: str, key: int, size: int) -> np.ndarray:
