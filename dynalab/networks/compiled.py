@@ -213,16 +213,16 @@ class Passes:
         (S, B).
         """
         sizes: list[list[int]] = [[] for _ in splits]
-        found: list[tuple[Tensor, Tensor]] = []
+        found: list[np.ndarray] = []
         for some in _pieces(splits):
             found.append(self._evaluate(some, weights, correct, len(splits) - 1))
             for split, batch in some:
                 sizes[split].append(batch.size)
         if not found:
             return [{} for _ in splits]
-        several = [torch.cat(one) if len(one) > 1 else one[0] for one in zip(*found, strict=True)]
-        losses, shares = (one.split([*map(len, sizes)]) for one in several)
-        means = [*map(means_of, sizes, losses, shares)]
+        ends = np.cumsum([*map(len, sizes)])
+        parts = np.split(np.concatenate(found, 1) if len(found) > 1 else found[0], ends[:-1], 1)
+        means = [*map(means_of, sizes, parts)]
         return means if self.judges else [{n: x for n, x in own.items() if n == "loss"} for own in means]
 
     def _evaluate(
@@ -231,12 +231,11 @@ class Passes:
         weights: Mapping[str, Tensor],
         correct: list[Tensor] | None,
         last: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Return losses and accuracies, (batches, S), of batches of some splits; `correct` is of the `last` one."""
+    ) -> np.ndarray:
+        """Return losses and accuracies, (2, batches, S), of batches of some splits; `correct` is of the `last` one."""
         alive: list[Tensor] = []
-        told = np.concatenate([self.described(batch, alive) for _, batch in batches])
-        losses = torch.empty(len(batches), self.work.runs, dtype=torch.float64)
-        shares = torch.empty_like(losses)
+        told = self.described([batch for _, batch in batches], alive)
+        found = np.empty((2, len(batches), self.work.runs))
         if correct is not None:
             for place, (split, batch) in enumerate(batches):
                 if split == last:
@@ -249,12 +248,19 @@ class Passes:
             own.weights, own.rows, own.cols = tensor.data_ptr(), *shape(trained)
         work = Work.from_buffer_copy(self.work)
         work.steps, work.params, work.batches = len(batches), params, told.ctypes.data
-        work.losses, work.shares, work.takes = losses.data_ptr(), shares.data_ptr(), None
+        work.losses, work.shares, work.takes = found[0].ctypes.data, found[1].ctypes.data, None
         require(self.library.evaluate(ctypes.byref(work)))
-        return losses, shares
+        return found
 
-    def described(self, batch: Batch | Bits, alive: list[Any]) -> np.ndarray:
+    def described(self, batches: Sequence[Batch | Bits], alive: list[Any]) -> np.ndarray:
         """Return what the code is told of batches, (count,), whose tensors are kept `alive`."""
+        told = [self._described(batch, alive) for batch in batches]
+        # As bytes: for records NumPy would look the types of all fields up anew.
+        return (
+            np.concatenate([some.view(np.uint8) for some in told]).view(_BATCH) if len(told) > 1 else told[0]
+        )
+
+    def _described(self, batch: Batch | Bits, alive: list[Any]) -> np.ndarray:
         bits = batch if isinstance(batch, Bits) else batch.bits
         told = np.zeros(1 if bits is None else bits.count, _BATCH)
         if bits is not None:
@@ -281,20 +287,16 @@ class Passes:
         return told
 
 
-def means_of(sizes: Sequence[int], losses: Tensor, shares: Tensor) -> dict[str, Tensor]:
-    """Return the means over batches of some sizes of what the code says of each, (batches, S), float64.
+def means_of(sizes: Sequence[int], found: np.ndarray) -> dict[str, Tensor]:
+    """Return the means over batches of some sizes of what the code says of each, (2, batches, S), float64.
 
     They are `loss` and `accuracy`, (S,), the same to the bit as by `dynalab.networks.evaluation.averaged`.
     """
-
     if not sizes:
         return {}
-
-    def mean(values: Tensor) -> Tensor:
-        weighted = values.numpy().astype(np.float64) * np.array(sizes)[:, None]
-        return torch.from_numpy(functools.reduce(np.add, weighted) / sum(sizes))
-
-    return {"loss": mean(losses), "accuracy": mean(shares)}
+    weighted = found * np.array(sizes)[:, None]
+    loss, accuracy = functools.reduce(np.add, weighted.swapaxes(0, 1)) / sum(sizes)
+    return {"loss": torch.from_numpy(loss), "accuracy": torch.from_numpy(accuracy)}
 
 
 def _pieces(splits: Sequence[Iterable[Batch]]) -> Iterator[list[tuple[int, Batch]]]:

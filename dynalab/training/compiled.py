@@ -87,7 +87,7 @@ class Coming:
         self, pieces: Sequence[Batch], evaluate: Callable[[], dict[str, Tensor]], names: Sequence[str]
     ) -> None:
         self._pieces, self._evaluate, self._names = pieces, evaluate, names
-        self._told: tuple[Tensor, Tensor] | None = None
+        self._told: np.ndarray | None = None
         self._found: dict[str, Tensor] | None = None
 
     def is_open(self) -> bool:
@@ -100,17 +100,16 @@ class Coming:
             if self._told is None:
                 self._found = self._evaluate()
             else:
-                means = means_of([batch.size for batch in self._pieces], *self._told)
+                means = means_of([batch.size for batch in self._pieces], self._told)
                 self._found = dict(zip(self._names, means.values(), strict=True))
         return self._found
 
     def tell(self, work: Work, alive: list[Any]) -> None:
         """Have updates say it, in which weights change."""
         sizes = np.array([batch.size for batch in self._pieces])
-        losses = torch.full((len(sizes), work.runs), torch.nan, dtype=torch.float64)
-        self._told = losses, torch.full_like(losses, torch.nan)
+        self._told = np.full((2, len(sizes), work.runs), np.nan)
         work.pieces, work.sizes = len(sizes), sizes.ctypes.data
-        work.told, work.shares = (x.data_ptr() for x in self._told)
+        work.told, work.shares = (x.ctypes.data for x in self._told)
         alive.append(sizes)
 
 
@@ -208,7 +207,7 @@ class Compiled(Passes):
         work.steps, work.losses = len(factors), losses.data_ptr()
         mask = None if lost is None else lost.to(torch.uint8)
         work.lost = None if mask is None else mask.data_ptr()
-        told = np.concatenate([self.described(batch, alive) for batch in batches])
+        told = self.described(batches, alive)
         told["rate"] = np.repeat(factors, work.parts) * self._rate
         work.batches = told.ctypes.data
         work.pieces = 0
@@ -245,10 +244,8 @@ class Compiled(Passes):
         alive: list[Any] = []
         first = 0
         for piece in pieces:
-            own, part = (
-                self.described(some, alive) for some in (piece, batch.part(first, first + piece.size))
-            )
-            if (own != part).any():
+            own, part = self.described([piece, batch.part(first, first + piece.size)], alive)
+            if own != part:
                 return False
             first += piece.size
         return first == batch.size and self.judges and self.work.loss <= LOSSES.index("stablemax")

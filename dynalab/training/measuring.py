@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -52,6 +53,11 @@ class Measurement:
         """What the probe declares of those of its values that are blocks."""
         return getattr(self.probe, "blocks", {})
 
+    @cached_property
+    def _place(self) -> str | None:
+        """The place of what measures it, where that is a plug-in's."""
+        return place_of(self.probe.measure)
+
     @property
     def on_spike(self) -> bool:
         """Whether it is measured between its rows, too, where a run's loss spikes."""
@@ -82,9 +88,12 @@ class Measurement:
             rows.setdefault(self.grid.name, {}).update(host.finish(self._finish, prepared, self._names[0]))
             return
         measure = self.probe.measure
-        with unwritten(measure, _tensors_of(state) if place_of(measure) else {}, bits=not self._names):
+        if self._place is None:
             row = measure(state)
-        some = isinstance(row, dict) and (row or not place_of(measure))
+        else:
+            with unwritten(measure, _tensors_of(state), bits=not self._names):
+                row = measure(state)
+        some = isinstance(row, dict) and (row or self._place is None)
         require(some, measure, row, "a dictionary, name -> one value a run")
         width, blocks = next(iter(state.params.values())).shape[0], self.blocks
         check_values(measure, {name: value for name, value in row.items() if name not in blocks}, width)

@@ -82,7 +82,8 @@ class Recorder:
         names = tuple(values)
         if self._columns.setdefault(cadence, names) != names:
             raise ValueError(f"the columns of {cadence} changed at step {step}: {names}")
-        return torch.stack([value.to(torch.float64) for value in values.values()])
+        wide = torch.float64
+        return torch.stack([x if x.dtype is wide else x.to(wide) for x in values.values()])
 
     def due(self) -> bool:
         """Return whether it is time to move rows to the host."""
