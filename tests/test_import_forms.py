@@ -454,7 +454,10 @@ def test_a_table_of_a_sweep_is_compared_as_it_is(tmp_path, here):
     again = here("import", str(path), "--name", "mine", "--setting", "lr", "--setting", "opt", "--json")
     assert last["id"] == found["id"] and not any(item["new"] for item in again.json["ensembles"])
     assert len(here("runs", "list", "-f", "import.settings.lr<0.1", "--ids").out.split()) == 8
-    assert here("runs", "show", "mine").code == 2 and here("runs", "show", "mine-lr0.1-optsgd").code == 0
+    assert here("runs", "show", "mine").out.count("\nid: ") == 3
+    assert here("runs", "show", "mine-lr0.1-optsgd").code == 0
+    one = here("runs", "show", "mine/0")
+    assert one.code == 2 and "mine/0 is ambiguous" in one.err
     # Another table under the name takes it from all of them; under their own names they are there.
     path.write_text(sweep("0.10", "3"))
     other = here("import", str(path), "--name", "mine", "--setting", "lr", "--run", "opt,seed")

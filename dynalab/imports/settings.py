@@ -63,4 +63,4 @@ def names_of(name: str, settings: Sequence[Setting]) -> list[str]:
     texts = [
         [f"{value:g}" if isinstance(value, float) else str(value) for _, value in own] for own in settings
     ]
-    return [f"{name}-{text}" for text in joined_names(columns, np.array(texts, dtype=object).T)]
+    return [f"{name}-{text}" for text in joined_names(columns, [*np.array(texts, dtype=object).T])]
