@@ -17,7 +17,7 @@ from dynalab.analysis.examples.shares import spread
 from dynalab.core.blocks import BlockRows
 from dynalab.core.weights import Learner
 from dynalab.errors import NothingMatched, StoreError
-from dynalab.show.blocks import Lines, Say
+from dynalab.show.blocks import Lines, Say, Table
 
 
 def whole(right: np.ndarray) -> np.ndarray:
@@ -207,13 +207,33 @@ def test_after_another_split_only_its_rows_are_read():
     run = replace(group.runs[0], blocks={**group.runs[0].blocks, "examples_set": moved})
     found = analyse([replace(group, runs=(run, group.runs[1]))], Config())
     assert [row.runs for row in found.over_training] == [1, 2, 2]
-    assert found.warnings[0] == "e/s0000: 1 row of other held-out examples left out"
+    assert found.warnings[0] == "e/s0000: 1 row left out, of other held-out examples (step 0)"
+    assert found.warnings[-1] == (
+        "not all of the 2 runs have a row at step 0: what is said of these is of the others"
+    )
     nothing = [replace(run, id=f"e/t{i}", blocks={}) for i, run in enumerate(group.runs)]
     moved = [replace(run, id=f"e/s{i}") for i in range(2)]
     found = analyse([replace(group, runs=(*nothing, *moved))], Config())
     assert found.warnings[:2] == (
         "2 of 4 runs: no rows of examples, left out",
-        "2 of 4 runs: 2 rows of other held-out examples left out",
+        "2 of 4 runs: 2 rows left out, of other held-out examples (step 0)",
+    )
+
+
+def test_steps_that_are_not_shown_or_not_split_are_named():
+    rng = np.random.default_rng(0)
+    right = {f"s{i:04d}": rng.random((20, 40)) < 0.5 for i in range(5)}
+    for own in right.values():
+        # Equal accuracy, in two rows.
+        own[[0, 7]] = np.arange(40) < 20
+    group = of_examples(right, np.arange(0, 200, 10))
+    found = analyse([group], Config())
+    blocks = [*examples.show(found, [group])]
+    (table,) = (item for item in blocks if isinstance(item, Table) and item.caption.startswith("Over"))
+    assert len(table.rows) == 12 and table.caption.endswith(", 12 of 20 rows (the stored result has all)")
+    (figure,) = (item for item in blocks if isinstance(item, Lines))
+    assert figure.caption.endswith(
+        "In the upper panel alone, for they are not split: steps 0 and 70 (the runs have equal accuracy)."
     )
 
 

@@ -54,6 +54,11 @@ def signed(value: float) -> str:
     return f"{value:+,.0f}" if round(value) else "0"
 
 
+def steps_words(steps: Sequence[int]) -> str:
+    """Return some steps, `step 10`, `steps 0, 10 and 20`, `steps 0, 10, 20 and 5 more`."""
+    return f"step{'s' * (len(steps) != 1)} {listed([f'{step:,}' for step in steps], 4)}"
+
+
 def listed(words: Sequence[str], most: int = 8, last: str = "and") -> str:
     """Return words in one line, `a, b and c`, cut at `most`; `last` stands before the last."""
     if len(words) > most:

@@ -33,7 +33,7 @@ from dynalab.analysis.examples.shares import FEWEST, spread
 from dynalab.analysis.examples.summary import show
 from dynalab.core.errors import NothingMatched
 from dynalab.core.progress import counted
-from dynalab.core.words import count, listed
+from dynalab.core.words import count, listed, steps_words
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
@@ -213,8 +213,11 @@ def _warnings(
             f"in {len(odd)} of {count(len(rows), 'row')} (the last at step {odd[-1]:,}) accuracies differ less than "
             "those of equal models on independent examples would"
         )
-    if len({row.runs for row in rows}) > 1:
-        yield "not all runs have all rows: over training their number changes"
+    if fewer := [row.step for row in rows if row.runs < len(found.runs)]:
+        yield (
+            f"not all of the {count(len(found.runs), 'run')} have a row at {steps_words(fewer)}: what is said of these "
+            "is of the others"
+        )
 
 
 def _unlike(settings: Sequence[Setting], pairs: Sequence[Pair]) -> Iterator[str]:

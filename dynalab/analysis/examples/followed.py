@@ -13,7 +13,7 @@ from dynalab.core.blocks import BlockRows
 from dynalab.core.errors import NothingMatched, StoreError
 from dynalab.core.progress import counted
 from dynalab.core.runs import Run
-from dynalab.core.words import count, which_runs
+from dynalab.core.words import count, steps_words, which_runs
 
 BITS, SET = "examples", "examples_set"
 
@@ -84,7 +84,7 @@ def followed(runs: Sequence[Run]) -> Followed:
         StoreError: The blocks do not fit each other.
     """
     kept, steps, bits, sets, without = [], [], [], [], []
-    others: dict[str, int] = {}
+    others: dict[str, list[int]] = {}
     for run in counted(sorted(runs, key=lambda run: run.id), "runs", "reading"):
         if not len(run.blocks.get(BITS, ())) or not len(run.blocks.get(SET, ())):
             without.append(run.id)
@@ -95,7 +95,7 @@ def followed(runs: Sequence[Run]) -> Followed:
         # After a fork that changed the split the examples are others.
         same = (known.values == known.values[-1]).all(1)
         if not same.all():
-            others[run.id] = int((~same).sum())
+            others[run.id] = rows.steps[~same].tolist()
         kept.append(run)
         steps.append(rows.steps[same])
         bits.append(rows.values[same])
@@ -106,8 +106,11 @@ def followed(runs: Sequence[Run]) -> Followed:
     if without:
         left.append(f"{which_runs(without, len(runs))}: no rows of examples, left out")
     if others:
-        lost = count(sum(others.values()), "row")
-        left.append(f"{which_runs([*others], len(runs))}: {lost} of other held-out examples left out")
+        lost = sorted({step for own in others.values() for step in own})
+        left.append(
+            f"{which_runs([*others], len(runs))}: {count(sum(map(len, others.values())), 'row')} left out, of other "
+            f"held-out examples ({steps_words(lost)})"
+        )
     places, size = _places(kept, sets)
     return Followed(tuple(kept), tuple(steps), tuple(bits), tuple(places), size, tuple(left))
 

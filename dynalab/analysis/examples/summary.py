@@ -10,7 +10,7 @@ from dynalab.analysis.base import Group
 from dynalab.analysis.examples.findings import Bounds, Difficulty, Findings, Row
 from dynalab.analysis.examples.settings_summary import compared
 from dynalab.core.runs import Series
-from dynalab.core.words import count, number
+from dynalab.core.words import count, number, steps_words
 from dynalab.show.blocks import Block, Cell, Lines, Panel, Say, Table, run_cell
 
 SHOWN = 12  # rows of training that a terminal has room for
@@ -46,8 +46,13 @@ def _of_one(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         for row in _thinned(findings.over_training)
     ]
     header = ["step", "runs", "accuracy", "sd", "models' share", "models' sd", "test set's sd", "agree"]
+    some = (
+        ""
+        if len(rows) == len(findings.over_training)
+        else (f", {len(rows)} of {count(len(findings.over_training), 'row')} (the stored result has all)")
+    )
     yield Table(
-        [*header, "by chance", "changed"], rows, "Over training: deviations (sd) in points of accuracy"
+        [*header, "by chance", "changed"], rows, f"Over training: deviations (sd) in points of accuracy{some}"
     )
     own = [
         [
@@ -132,7 +137,7 @@ def _figure(findings: Findings) -> Lines | None:
         caption=(
             "**What of the spread between runs is the models' own.** Above: mean accuracy. Middle: the standard "
             "deviation of accuracy between runs, in points, and its two parts, whose squares add up. Below: the "
-            "models' share of the variance, between the ends of its 95% interval."
+            f"models' share of the variance, between the ends of its 95% interval.{_unsplit(rows)}"
         ),
         alt="Accuracy, its spread between runs and the share of it that is the models' own, over training",
         panels=[
@@ -152,6 +157,16 @@ def _figure(findings: Findings) -> Lines | None:
             ),
         ],
     )
+
+
+def _unsplit(rows: Sequence[Row]) -> str:
+    """Return which rows are not split, and why; empty where all are."""
+    reasons: dict[str, list[int]] = {}
+    for row in rows:
+        if row.models_share is None:
+            reasons.setdefault(row.reason, []).append(row.step)
+    left = [f"{steps_words(steps)} ({reason})" for reason, steps in reasons.items()]
+    return f" In the upper panel alone, for they are not split: {'; '.join(left)}." if left else ""
 
 
 def _examples(name: str, examples: Sequence[Difficulty], common: float | None) -> Table:
