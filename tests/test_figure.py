@@ -231,3 +231,16 @@ def test_what_is_no_length(text: str) -> None:
 
 def test_what_makes_a_figure_is_said_of_those_of_the_page() -> None:
     assert {"curves", "comparison", "fork", "claims"} <= set(MADE_BY)
+
+
+def test_what_is_said_beside_settings_that_are_not_shown_comes_last(here, small_store, outputs):
+    one, other = (item.id for item in small_store(outputs)[0])
+    assert here("analyze", "compare", one, other).code == 0
+
+    def names(*refs: str) -> list[str]:
+        made = here("figure", "--list", *refs, "--json").json["figures"]
+        return [item["name"] for item in made if item["number"] is not None]
+
+    assert names(one)[0] == "curves" and names(one)[-1] == "ranking"
+    # Of both it is what the page is about.
+    assert names(one, other)[0] == "ranking"

@@ -35,16 +35,24 @@ from dynalab.store.runfile import FINAL
 MAIN = (*LOSSES.values(), *ACCURACIES.values())
 
 
-def section(shown: Shown, analyses: Sequence[Section], home: Path, states: Raster | None = None) -> Section:
+def section(
+    shown: Shown,
+    analyses: Sequence[Section],
+    home: Path,
+    states: Raster | None = None,
+    beside: Sequence[Section] = (),
+) -> Section:
     """Return the part of the page on one ensemble, with the sections of its analyses, for a report's folder.
 
-    Where an analysis says in which state the runs are when, that is a ribbon under the curves.
+    Where an analysis says in which state the runs are when, that is a ribbon under the curves. What others say of it
+    `beside` settings that are not on the page stands below all that is its own.
     """
     parts = [
         fork.section(shown),
         *analyses,
         Section("Training", f"{shown.anchor}-curves", _curves(shown, states), lead=_lead(analyses)),
         Section("Metrics", f"{shown.anchor}-metrics", _metrics(shown), folded=True),
+        *beside,
         replace(choice.others(shown.anchor, shown.ensemble, shown.results, shown.others), folded=True),
         Section("Runs", f"{shown.anchor}-runs", [run_table(shown)]),
         provenance.section(shown, home),

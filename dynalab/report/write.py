@@ -237,6 +237,8 @@ def _page(
                 pooled[result.id] = result, Context(about, "pooled")
             else:
                 single[item.anchor].append((result, Context([item], item.anchor)))
+        # What it says beside settings that are not on the page comes after what is its own.
+        single[item.anchor].sort(key=lambda pair: pair[0].across)
     analyses = [*chain.from_iterable(single.values()), *pooled.values()]
     # Of several ensembles what is theirs alone is folded away.
     width = folded if len(shown) > 1 else None
@@ -246,6 +248,8 @@ def _page(
             made = analysed(result, context)
         if len(shown) > 1 and result.id not in pooled:
             made = made._replace(numbers=_titled(context.shown[0], made.numbers))
+        if result.across and result.id not in pooled:
+            made = made._replace(section=replace(made.section, lead=""))
         rendered[result.id] = made
     leading = [key for key, (result, _) in pooled.items() if leads(result)]
     sections = [*map(reproduced, papers), *(rendered[key].section for key in leading)]
@@ -261,10 +265,12 @@ def _page(
     )
     for item in counted(shown, "ensembles", "drawing"):
         own_words, own = parts.summary(item), [rendered[result.id] for result, _ in single[item.anchor]]
+        n_own = sum(not result.across for result, _ in single[item.anchor])
         found = [*chain.from_iterable(made.lines for made in own)]
         states = next((made.states for made in own if made.states is not None), None)
         with room(width):
-            part = parts.section(item, [made.section for made in own], home, states)
+            made_of = [made.section for made in own]
+            part = parts.section(item, made_of[:n_own], home, states, made_of[n_own:])
         if len(shown) == 1:
             # One ensemble alone needs no heading of its own: its parts are the page's.
             ahead = fork.numbers(part)
