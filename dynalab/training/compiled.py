@@ -267,8 +267,8 @@ class Compiled(Passes):
         takes, places = np.zeros(self.work.steps, _TAKE), {key: place for place, key in enumerate(slots)}
         takes["slot"] = -1
         if live:
-            after, shares, keys = zip(*live, strict=True)
-            takes["share"][[*after]], takes["slot"][[*after]] = shares, [places[key] for key in keys]
+            rows, shares, keys = map(list, zip(*live, strict=True))
+            takes["share"][rows], takes["slot"][rows] = shares, [places[key] for key in keys]
         return takes
 
     def random_bytes(self, streams: Sequence[Streams], name: str, key: int, size: int) -> np.ndarray:

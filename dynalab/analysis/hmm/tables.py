@@ -143,11 +143,11 @@ def short(findings: Findings) -> tuple[list[int], int]:
     stays: list[list[int]] = [[] for _ in range(n_states)]
     at_ends = [0] * n_states
     for run in findings.states:
-        found = [(state, len(list(rest))) for state, rest in groupby(run.states)]
-        for state, length in found[1:-1]:
+        passed = [(state, len(list(rest))) for state, rest in groupby(run.states)]
+        for state, length in passed[1:-1]:
             stays[state].append(length)
-        for state in {0, len(found) - 1}:
-            at_ends[found[state][0]] += 1
+        for place in {0, len(passed) - 1}:
+            at_ends[passed[place][0]] += 1
     most = min(SHORT_STAY, SHORT_SHARE * float(np.mean(rows)) / n_states)
     found = [
         state
