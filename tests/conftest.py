@@ -68,6 +68,10 @@ def _isolated(
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
     monkeypatch.delenv("DYNALAB_PATH", raising=False)
+    # What a terminal, or a job that the tests run in, would say.
+    for name in ("COLUMNS", "LINES", *(name for name in os.environ if name.startswith("SLURM_"))):
+        if name != "SLURM_CONF":
+            monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     # Tests run beside each other as it is; `test_same_results_same_bytes` has a second process that draws.

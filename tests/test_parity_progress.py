@@ -93,7 +93,7 @@ def test_progress_tells_coordinates_apart_before_accuracy_moves(tmp_path):
         assert separation[run, leaves - 1] > 4
         assert coefficient[run, leaves - 1] > 8
         assert relevant[run, leaves - 1] > 1.5 * others[run, leaves - 1]
-        assert accuracy[run].max() > 0.97
+        assert accuracy[run].max() > 0.9
     assert np.isnan(separation[:, 0]).all() and not relevant[:, 0].any()
     assert np.array_equal(np.maximum(relevant, others), ensemble.array("parity_movement"))
 

@@ -481,9 +481,14 @@ def test_what_was_interrupted_goes_on(mine, outputs, monkeypatch):
         return found
 
     whole = training.train_shard
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "train_shard", first)
-        answer = mine()
+    # Where the tests run in the background of a script, they ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "train_shard", first)
+            answer = mine()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert answer.code == 130 and "the same command goes on" in answer.err and len(done) == 1
     assert not (outputs / "reproduce").exists()
     again: list[Path] = []
