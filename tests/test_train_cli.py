@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -367,7 +368,7 @@ def test_a_second_command_does_not_touch_what_the_first_is_training(here, output
 def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    words = [word for word in TINY if not word.startswith("compute")]
+    words = but([word for word in TINY if not word.startswith("compute")], "train.steps=10")
     # Work that is short is not tried beyond its narrowest layout; nor is anything tried twice.
     answers = [cli("train", *words, f"seed={seeds}", "compute.workers=1") for seeds in ("0..7", "8..15")]
     assert all(answer.code == 0 and "8 seeds wide (compute.workers=1)" in answer.err for answer in answers)
@@ -379,13 +380,14 @@ def test_the_planner_tries_once_and_says_what_it_found(cli, tmp_path, monkeypatc
     assert list(kept.values()) == ["hold"]
     # A plan on whatever device there is knows it, and what would be faster where there is much to do.
     words += ["seed=16..23", "compute.workers=1"]
-    short, long = (cli("train", *but(words, f"train.steps={steps}"), "--dry-run") for steps in (20, 10**9))
+    short, long = (cli("train", *but(words, f"train.steps={steps}"), "--dry-run") for steps in (15, 10**9))
     elsewhere = (
         command(["train", *words, f"outputs={tmp_path / 'none'}", "--dry-run"]),
         capsys.readouterr().out,
     )
     assert elsewhere[0] == 0 and "updates about " in elsewhere[1]
-    assert "  about 0 s" in short.out and "compiled code" not in short.err
+    # However busy the machine is.
+    assert re.search(r"  about \d\d? s", short.out) and "compiled code" not in short.err
     assert "about" in long.out and "with a C++ compiler (apt-get install g++) these updates" in long.err
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "compute.compile" not in cli("train", *words, f"train.steps={10**9}", "--dry-run").err
