@@ -26,6 +26,7 @@ from dynalab.config import compiling
 from dynalab.config.command import read_command
 from dynalab.core.streams import Streams
 from dynalab.errors import ConfigError
+from dynalab.launch import trials
 from dynalab.launch.train import Options
 from dynalab.launch.train import train as launch
 from dynalab.networks import compiler
@@ -34,6 +35,7 @@ from dynalab.optim.updates import fuse
 from dynalab.store import series
 from dynalab.store.paths import ShardPaths
 from dynalab.tasks.parity_data import random_bytes
+from dynalab.training import planner, trial
 from dynalab.training.compiled import Compiled, unknown
 from dynalab.training.loop import Loop
 from dynalab.training.recorder import Recorder
@@ -760,6 +762,41 @@ def test_large_networks_are_left_to_torch_unless_it_is_asked_for():
     assert [loop(words, [0], compile=asked).updates.is_compiled for asked in (None, True)] == [True, True]
     words = [*PARITY, "model.hidden=[1001,1001]"]
     assert [loop(words, [0], compile=asked).updates.is_compiled for asked in (None, True)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "layouts", "codes"),
+    [
+        (None, [(2, 1), (2, 2)], [None, False]),
+        (True, [(2, 1), (2, 2)], [True, True]),
+        (None, [(2, 2), (3, 2)], [None, None]),
+    ],
+)
+def test_a_trial_of_several_threads_beside_one_is_of_torchs(asked, layouts, codes, one_thread, monkeypatch):
+    """Compiled code has one; where it is asked for it is what is tried."""
+    tried = []
+    monkeypatch.setattr(
+        trial, "_loop", lambda *given: tried.append(given[-1]) or SimpleNamespace(is_compilable=True)
+    )
+    monkeypatch.setattr(trial, "_seconds", lambda loop: 1.0)
+    found = trial.trial({}, layouts, 1000, "cpu", exact=False, compile=asked)
+    assert tried == codes and [timing.threads for timing in found["timings"]] == [t for _, t in layouts]
+
+
+@pytest.mark.filterwarnings("ignore:.* goes on as it began")
+@pytest.mark.parametrize(("faster", "compiled"), [(1, True), (2, False)])
+def test_where_more_threads_are_faster_torch_trains_with_them(faster, compiled, tmp_path, monkeypatch):
+    timings = [planner.Timing(1, threads, 1.0 if threads == faster else 2.0) for threads in (1, 2)]
+    tried = planner.Trial(tuple(timings))
+    monkeypatch.setattr(planner, "cores", lambda: 2)
+    monkeypatch.setattr(trials.Plans, "_timed", lambda _, request, new: tried if new else None)
+    words = [*(word for word in RUNS if not word.startswith(("launcher", "compute"))), "seed=1"]
+    words += ["launcher=local", "compute.exact=false"]
+    train(words, outputs=tmp_path)
+    train([*words, "train.steps=31", "compute.threads=1"], outputs=tmp_path)
+    (record,) = tmp_path.glob("*/*/shard-*/run.json")
+    plan = json.loads(record.read_text())["plan"]
+    assert (plan["threads"], plan["compile"]) == (faster, compiled)
 
 
 def test_losses_of_stored_weights_are_the_recorded_rows(tmp_path, one_thread):

@@ -113,6 +113,11 @@ def test_without_exactness_few_runs_get_all_cores():
     # Its rows want a core as well, so further threads have to be worth it.
     assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 0.95))).threads == 1
     assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0), (1, 4, 0.8))).threads == 4
+    # Several threads are torch's where one was tried beside; not where they are said.
+    beside = [trial_of((1, 1, 1.0), (1, 4, seconds)) for seconds in (0.95, 0.8)]
+    assert [plan(1, free, available=4, trial=trial).by_torch for trial in beside] == [False, True]
+    said = Compute(exact=False, threads=4)
+    assert not plan(8, said, available=4, trial=trial_of((2, 4, 0.9), (8, 4, 1.0))).by_torch
     # Work that is over before two layouts were tried takes the one that was.
     assert plan(1, free, available=4, trial=trial_of((1, 1, 1.0))).threads == 1
     assert plan(1000, free, available=4).threads == 1 and plan(1000, free, available=4).workers == 4

@@ -240,7 +240,7 @@ def train(
             threads=outcome.plan.threads,
             exact=settings.compute.exact,
             graph=settings.compute.graph,
-            compile=settings.compute.compile,
+            compile=False if asked is None and outcome.plan.by_torch else asked,
             folders=settings.folders,
             anyway=options.anyway,
         )

@@ -33,6 +33,7 @@ from dynalab.training.planner import (
     RUN_BY_RUN,
     Plan,
     Trial,
+    are_by_torch,
     is_short,
     plan,
     to_try,
@@ -148,7 +149,8 @@ class Plans:
         on_card = self._device.startswith("cuda")
         # On a card it is for the memory, of rows as well.
         where = [self._device, *(cards() + self.computed(request) if on_card else [])]
-        key = self.key_of(request, [cores(), *where, compute.exact, layouts, *_code(compute)])
+        made = [*_code(compute), *["several threads by torch"] * are_by_torch(layouts)]
+        key = self.key_of(request, [cores(), *where, compute.exact, layouts, *made])
         known = _trial(kept(TIMES).get(key))
         if known and on_card and self._launcher is not None:
             # What is free is asked each time.

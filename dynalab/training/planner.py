@@ -9,6 +9,7 @@ one worker with all cores beats a worker a core.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -75,6 +76,7 @@ class Plan:
         bits: `HOLD`, `RUN_BY_RUN`, `ADDRESS` or `DRAWN`; None where it was not tried.
         why: What it was chosen by, as the line has it.
         compilable: As of the trial.
+        by_torch: Whether several threads were tried and found worth it: compiled code has one.
     """
 
     workers: int
@@ -85,6 +87,7 @@ class Plan:
     bits: str | None = None
     why: str = ""
     compilable: bool = False
+    by_torch: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,14 @@ def is_short(step_seconds: float, run_steps: float, n_layouts: int) -> bool:
     A step and run of the first of `n_layouts` took so long, and each worker will make `run_steps` of them.
     """
     return step_seconds * run_steps < (SHORT if n_layouts > 2 else SHORT / 8)
+
+
+def are_by_torch(layouts: Sequence[tuple[int, int]]) -> bool:
+    """Return whether torch makes the updates of those (width, threads) that have several threads.
+
+    It does where one thread, which is all that compiled code has, is tried beside, so that the faster is found.
+    """
+    return len({threads for _, threads in layouts}) > 1
 
 
 def to_try(
@@ -181,7 +192,9 @@ def plan(
     if best.width > most:
         best = replace(best, width=most)
         why += "; more would not fit in memory"
-    return _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
+    laid = _laid_out(n_runs, best, shared_by, why + _hint(n_runs, compute, shared_by, trial, n_cores), trial)
+    tried = [(timing.width, timing.threads) for timing in trial.timings]
+    return replace(laid, by_torch=best.threads > 1 and are_by_torch(tried))
 
 
 def _fastest(

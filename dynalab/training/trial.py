@@ -29,7 +29,7 @@ from dynalab.training.handover import rehearse_way
 from dynalab.training.jobplan import Survey, plan_jobs
 from dynalab.training.loop import Loop
 from dynalab.training.measuring import needs_of
-from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, is_short
+from dynalab.training.planner import MEMORY_SHARE, Timing, Trial, are_by_torch, is_short
 from dynalab.training.provenance import cpu_type
 from dynalab.training.segments import segments
 
@@ -72,7 +72,7 @@ def trial(
         device: Where.
         folders: A user's plug-in folders.
         exact: As `compute.exact`.
-        compile: As `compute.compile`.
+        compile: As `compute.compile`; null leaves several threads to torch where one is tried beside.
 
     Returns:
         The fields of a `Trial`, timings in the order tried; layouts that would not fit in memory are left out.
@@ -89,7 +89,8 @@ def trial(
             torch.set_num_threads(threads)
             if where.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(where)
-            loop = _loop(config, width, MOST_STEPS, where, folders, exact and threads == 1, compile)
+            code = False if compile is None and threads > 1 and are_by_torch(layouts) else compile
+            loop = _loop(config, width, MOST_STEPS, where, folders, exact and threads == 1, code)
             seconds, compilable = _seconds(loop) / width, not compile and loop.is_compilable
             del loop
             gc.collect()
