@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from dynalab.analysis import hmm
 from dynalab.analysis.base import Convergence, Trajectories, Trajectory
+from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.features import extract, fit_scaler
 from dynalab.analysis.hmm.model import from_plain
 from dynalab.analysis.hmm.outcome import infer
@@ -280,3 +281,23 @@ def test_workers_from_a_script_without_a_main_guard(tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.split()[1] == "False" and done.stderr == ""
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_missing_cells_make_no_state_of_their_own(share):
+    """One more of 3% to 6% of the rows was found right after the gaps while these rows were one unit of time."""
+    truth, rng = simulate("ar", 2, 8, 60, seed=3).trajectories, np.random.default_rng(3)
+    runs = tuple(
+        replace(run, values=np.where(rng.uniform(size=run.values.shape) < share, np.nan, run.values))
+        for run in truth.runs
+    )
+    config = Config(
+        metrics=["l1", "mean_w", "trace"],
+        max_states=4,
+        restarts=2,
+        baselines=False,
+        stability=False,
+        workers=1,
+    )
+    found = infer(replace(truth, runs=runs), config)
+    assert found.n_states == 2 and len(found.paths) == 1, "as without"

@@ -89,6 +89,18 @@ def test_compiled_iterations_are_those_in_numpy(emission, n_states, how):
 
 
 @needed
+@pytest.mark.parametrize("emission", ["ar", "level"])
+@pytest.mark.parametrize("how", [{}, {"independent": True}])
+def test_missing_rows_say_nothing_there_either(emission, how):
+    runs = curves(6, 30, 60, 3, 8)
+    for x in runs:
+        x[[4, 11, 12, 20]] = np.nan
+    plain, other, back = both(runs, emission, 4, **how)
+    assert_same(plain, other)
+    assert back == 0
+
+
+@needed
 @pytest.mark.parametrize("common", [0.0, 300.0])
 def test_a_floor_that_acts_is_the_same(common):
     runs = curves(5, 30, 80, 6, 3)

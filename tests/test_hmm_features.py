@@ -137,10 +137,26 @@ def test_rows_with_missing_values_are_left_out_and_counted():
     x = walk(20, 2)
     x[3, 0], x[5, 1], x[7, 0] = NAN, np.inf, NAN
     found = features(["a", "b"], x, walk(20, 2, seed=1))
-    assert len(found.steps[0]) == 17 and 30 not in found.steps[0] and 50 not in found.steps[0]
     assert any("3 of 40 rows" in note for note in found.warnings)
-    assert any("not evenly spaced" in note for note in found.warnings)
-    assert all(np.isfinite(v).all() for v in found.values)
+    # Their places are kept: a row that follows a gap does not follow the row before it.
+    assert found.steps[0].tolist() == list(range(0, 200, 10))
+    assert np.flatnonzero(np.isnan(found.values[0]).all(axis=1)).tolist() == [3, 5, 7]
+    assert np.isnan(np.concatenate(found.values)).sum() == 6
+    assert any("3 rows missing between others" in note for note in found.warnings)
+    assert not any("not evenly spaced" in note for note in found.warnings)
+
+
+def test_a_row_that_most_other_runs_have_is_missing_and_a_run_on_a_grid_of_its_own_misses_none():
+    runs = [walk(20, 2, seed=seed) for seed in range(5)]
+    rows = [np.arange(20)] * 3 + [np.delete(np.arange(20), [4, 5, 11]), np.arange(0, 20, 2)]
+    made = tuple(
+        Trajectory(f"e/s{i}", where * 10, x[where])
+        for i, (x, where) in enumerate(zip(runs, rows, strict=True))
+    )
+    found = extract(Trajectories("e", ("a", "b"), made), Config(metrics=["a", "b"]))
+    lost = [np.flatnonzero(np.isnan(x[:, 0])).tolist() for x in found.values]
+    assert lost == [[], [], [], [4, 5, 11], []] and [len(x) for x in found.steps] == [20, 20, 20, 20, 10]
+    assert any("not evenly spaced" in note for note in found.warnings), "one run has every second row"
 
 
 def test_rows_of_another_metrics_grid_are_no_loss():

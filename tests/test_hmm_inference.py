@@ -81,6 +81,27 @@ def test_against_the_sum_over_all_paths(emission, n_states, length):
 
 
 @pytest.mark.parametrize("emission", ["ar", "level"])
+def test_the_chain_goes_on_over_missing_rows_and_the_row_after_them_says_nothing(emission):
+    rng = np.random.default_rng(5)
+    model = random_model(emission, 3, 2, rng)
+    x = rng.normal(size=(9, 2))
+    x[[3, 4]] = np.nan
+    p, plain, z = model.parameters, to_plain(model), model.scaler(x)
+    frames = model.frames([x, rng.normal(size=(4, 2))])
+    assert frames.skipped.tolist() == [3, 4, 5] and frames.evaluated.tolist() == [6, 4]
+    assert frames.only([1]).skipped.tolist() == [] and frames.only([0]).skipped.tolist() == [3, 4, 5]
+    # By powers of the transition matrix: from row 2 it is four rows to row 6.
+    seen = [0, 1, 2, 6, 7, 8]
+    steps = [np.linalg.matrix_power(p.transitions, n) for n in (1, 1, 4, 1, 1)]
+    logs = np.array([[frame_log_density(plain, z, t, k) for k in range(3)] for t in seen])
+    ahead = p.start * np.exp(logs[0])
+    for step, log in zip(steps, logs[1:], strict=True):
+        ahead = (ahead @ step) * np.exp(log)
+    said = inference.score(p.start, p.transitions, model.log_density(frames), frames.lengths)
+    assert said[0] == pytest.approx(np.log(ahead.sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize("emission", ["ar", "level"])
 def test_filtering_is_the_last_smoothed_posterior_of_every_prefix(emission):
     rng = np.random.default_rng(3)
     model = random_model(emission, 3, 2, rng)

@@ -190,7 +190,7 @@ def test_refusals(fitted, outputs, capsys):
     lost = dynalab.analyze(
         "hmm", dynalab.import_runs(gaps, "gaps", run="run", step="step"), decode_with=fitted.id
     )
-    assert "2 of" in " ".join(lost.warnings) and len(lost["states"][0]["steps"]) == 28
+    assert "2 of" in " ".join(lost.warnings) and len(lost["states"][0]["steps"]) == 30
     # A fit is shown beside what was decoded with it, neither hides the other.
     assert command(["report", "old", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["analyses"]

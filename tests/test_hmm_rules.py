@@ -1095,7 +1095,7 @@ def test_new_runs_have_the_mean_of_their_rows_and_an_error_over_runs():
     assert result["heldout_ll_per_frame"] == pytest.approx(score.mean())
     assert result["heldout_se"] == pytest.approx(stats.sem(score))
     assert [item["held_out"] for item in result["states"]] == [True, True, False]
-    assert np.sum(result["transitions"]["counts"]) == 3 + 3 + 2
+    assert np.sum(result["transitions"]["counts"]) == 3 + 3 + 3
     lines = " ".join(found.warnings)
     assert "1 of 12 rows left out" in lines and "left out: new/2" in lines
     assert "1 of 3 runs took part in the fit" in lines and "steps apart" not in lines

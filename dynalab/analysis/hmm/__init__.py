@@ -31,7 +31,7 @@ __all__ = [
     "contrast", "show", "show_contrasts",
 ]  # fmt: skip
 
-VERSION = 15
+VERSION = 16
 FIGURES = ("map", "states", "selection", "detours", "profile-*")
 CONTRAST_VERSION = 5  # it rises when a number of `contrast` changes
 

@@ -55,9 +55,13 @@ def one_metric(names: Sequence[str]) -> int:
 
 
 def shuffled(values: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """Runs with their rows in random order, shapes (T, M)."""
+    """Runs with their rows in random order, shapes (T, M); missing ones stay where they are."""
     sequences = np.random.SeedSequence(seed, spawn_key=(5,)).spawn(len(values))
-    return [x[np.random.default_rng(s).permutation(len(x))] for x, s in zip(values, sequences, strict=True)]
+    out = [x.copy() for x in values]
+    for x, sequence in zip(out, sequences, strict=True):
+        there = np.flatnonzero(~np.isnan(x[:, 0]))
+        x[there] = x[there[np.random.default_rng(sequence).permutation(len(there))]]
+    return out
 
 
 def carry_out(

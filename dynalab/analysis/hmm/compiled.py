@@ -30,11 +30,9 @@ _library: ContextVar[ctypes.CDLL | None] = ContextVar("library", default=None)
 
 class _Work(ctypes.Structure):
     _fields_ = [
-        *(
-            (name, c_int64)
-            for name in ["frames", "runs", "states", "size", "inputs", "wide", "padded", "independent"]
-        ),
-        *((name, c_void_p) for name in ["blocks", "rows", "first", "begins", "ridge", "scatter"]),
+        *((name, c_int64) for name in ["frames", "runs", "states", "size", "inputs", "wide"]),
+        *((name, c_int64) for name in ["padded", "independent", "skips"]),
+        *((name, c_void_p) for name in ["blocks", "rows", "first", "begins", "skipped", "ridge", "scatter"]),
         *((name, c_double) for name in ["weight", "floor", "counts", "sticky", "common", "constant"]),
         *((name, c_void_p) for name in ["start", "transitions", "weights", "covariances"]),
         *((name, c_void_p) for name in ["maps", "log_det", "middle"]),
@@ -121,6 +119,7 @@ def _room(frames: Frames, prior: Prior, emission: Emission) -> tuple[dict[str, n
             "blocks": frames.blocks,
             "rows": frames.rows,
             "begins": np.append(frames.firsts, n_frames),
+            "skipped": frames.skipped,
             "start": np.empty(n_states),
             "transitions": np.empty((n_states, n_states)),
             "weights": np.empty((n_states, size, inputs)),
@@ -138,6 +137,7 @@ def _room(frames: Frames, prior: Prior, emission: Emission) -> tuple[dict[str, n
         }
         work = _Work(
             frames=n_frames, runs=len(frames.lengths), states=n_states, size=size, inputs=inputs, padded=padded,
+            skips=len(frames.skipped),
             wide=frames.rows.shape[1], constant=2 * float(np.log(frames.unit).sum()) + size * LOG_2PI,
             **{name: array.ctypes.data for name, array in arrays.items()},
         )  # fmt: skip

@@ -83,6 +83,7 @@ def describe(
         values = np.diff(frames.levels, axis=0, prepend=0.0)
         inside[frames.firsts] = False
         drifts, rests = evidence.model_drifts(model, frames), evidence.fixed_points(model)
+    inside[frames.skipped] = False
     characteristic = [_by_run(rows, inside & (state == k), values) for k in range(model.parameters.n_states)]
     gradients = np.abs(evidence.posterior_gradient(model, frames)[frame, state])
     density = evidence.marginal_log_density(model, frames)
@@ -96,9 +97,9 @@ def describe(
     for a, b in sorted(set().union(*taken)):
         runs = sum((a, b) in one for one in taken)
         enough = runs >= LEAST_RUNS
-        at = (before == a) & (state == b)
+        at = (before == a) & (state == b) & inside
         gradient = _by_run(rows, at, gradients)
-        llr = _by_run(rows, (came == a) & (state == b), density[:, b] - density[:, a])
+        llr = _by_run(rows, (came == a) & (state == b) & inside, density[:, b] - density[:, a])
         if means is None:
             change = characteristic[b].value() - characteristic[a].value()
             low, high = _interval(resampled[b] - resampled[a]) if enough else (nothing, nothing)

@@ -43,9 +43,9 @@ constexpr double SETTLED = 1e-12;
 constexpr int64_t ROWS = 128;
 
 struct Work {
-  int64_t frames, runs, states, size, inputs, wide, padded, independent;
+  int64_t frames, runs, states, size, inputs, wide, padded, independent, skips;
   const double *blocks, *rows, *first;
-  const int64_t *begins;
+  const int64_t *begins, *skipped;
   const double *ridge, *scatter;
   double weight, floor, counts, sticky, common, constant;
   double *start, *transitions, *weights, *covariances;
@@ -133,6 +133,10 @@ void densities(const Work &w) {
       w.shift[n] = w.first[run];
       for (int64_t k = 0; k < K; k++) w.density[n * w.padded + k] = 1.0;
     }
+  for (int64_t skip = 0; skip < w.skips; skip++) {
+    w.shift[w.skipped[skip]] = 0.0;
+    for (int64_t k = 0; k < K; k++) w.density[w.skipped[skip] * w.padded + k] = 1.0;
+  }
 }
 
 // ---- forward and backward ------------------------------------------------------------------------------------------
@@ -302,6 +306,8 @@ template <class G> void backward_(Work &w) {
       for (int r = 0; r < 4; r++) sum[r].keep(pairs + (i + r) * KP);
     }
   }
+  for (int64_t skip = 0; skip < w.skips; skip++)
+    for (int64_t k = 0; k < K; k++) held[k] -= w.posterior[w.skipped[skip] * KP + k];
   std::memcpy(w.held, held, K * sizeof(double));
   std::memcpy(w.starts, starts, K * sizeof(double));
   for (int64_t i = 0; i < K; i++)
@@ -650,9 +656,12 @@ int step(Work &w, bool fresh) {
     }
     if (shared && !in_common(found, K, M, middle.data())) return 1;
   }
-  // A mixture counts every frame; `held` leaves first frames out where they are not predicted.
+  // A mixture counts every frame; `held` leaves out first frames where they are not predicted, and those skipped.
   std::vector<double> began(w.starts, w.starts + K);
-  for (int64_t k = 0; k < K && w.independent; k++) began[k] = w.held[k] + (w.first ? w.starts[k] : 0.0);
+  for (int64_t k = 0; k < K && w.independent; k++) {
+    began[k] = w.held[k] + (w.first ? w.starts[k] : 0.0);
+    for (int64_t skip = 0; skip < w.skips; skip++) began[k] += w.posterior[w.skipped[skip] * w.padded + k];
+  }
   probabilities(w, began.data(), -1, start.data());
   for (int64_t i = 0; i < K; i++)
     if (w.independent)

@@ -219,6 +219,7 @@ def log_density(frames: Frames, emission: Emission) -> np.ndarray:
     out = squares.T
     if emission.first_mean is not None:
         out[frames.firsts] = first_log_density(frames, emission)[:, None]
+    out[frames.skipped] = 0.0
     return out
 
 

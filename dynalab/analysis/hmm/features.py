@@ -1,7 +1,7 @@
 """From recorded metrics to the features that an HMM sees.
 
-Columns are chosen, the logarithm is taken of those that are sizes, rows with missing values are left out,
-constant and duplicate columns are dropped, and what remains is z-scored over all runs together. Pooling
+Columns are chosen, the logarithm is taken of those that are sizes, rows with missing values are left out and their
+places kept, constant and duplicate columns are dropped, and what remains is z-scored over all runs together. Pooling
 matters: a z-score per run (as published) removes the differences between runs that the analysis is after, and
 looks into the run's future.
 """
@@ -53,7 +53,8 @@ class Features:
     Attributes:
         names: The M features; `logged`: those of which the logarithm was taken.
         steps: Kept steps of each run, shapes (T,).
-        values: Features of each run after the logarithm, shapes (T, M), finite.
+        values: Features of each run after the logarithm, shapes (T, M): finite, or NaN in all of a row that is missing
+            between others.
         warnings: What was left out.
         cycle: What the steps of all rows are multiples of, where rows within a cycle were left out; else 1.
     """
@@ -85,9 +86,16 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scale * (x / scale).mean(axis=0), scale * (x / scale).std(axis=0)
 
 
+def whole(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of all runs (T, M) that are not missing, stacked."""
+    stacked = np.concatenate(values)
+    missing = np.isnan(stacked[:, 0])
+    return stacked[~missing] if missing.any() else stacked
+
+
 def fit_scaler(values: Sequence[np.ndarray], reference: Scaler | None = None) -> Scaler:
     """Normalisation of runs (T, M); a column that hardly moves in them is blown up no more than a thousand times."""
-    mean, sd = moments(np.concatenate(values))
+    mean, sd = moments(whole(values))
     least = np.finfo(np.float64).tiny if reference is None else 1e-3 * reference.sd
     return Scaler(mean, np.maximum(sd, least))
 
@@ -227,6 +235,44 @@ def _whole_rows(run: str, x: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return whole
 
 
+def usual_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
+    """Steps at which most of the runs have a row that have rows before and after it as well."""
+    grid, rows = np.unique(np.concatenate(steps), return_counts=True)
+    begun = np.searchsorted(np.sort([s[0] for s in steps]), grid, side="right")
+    ended = np.searchsorted(np.sort([s[-1] for s in steps]), grid, side="left")
+    return np.asarray(grid[2 * rows > begun - ended])
+
+
+def with_missing(steps: np.ndarray, values: np.ndarray, every: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (T,) and values (T, M) of a run with a row of NaN at each of `every` that it lacks between others."""
+    inside = every[(every > steps[0]) & (every < steps[-1])]
+    grid = np.union1d(steps, inside)
+    if len(grid) == len(steps) or (np.diff(steps) <= 0).any():
+        return steps, values
+    out = np.full((len(grid), values.shape[1]), np.nan)
+    out[np.searchsorted(grid, steps)] = values
+    return grid, out
+
+
+def _between(
+    steps: Sequence[np.ndarray], values: Sequence[np.ndarray], recorded: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+    """Put rows of NaN where rows are missing between others: steps and values of every run, and how many there are.
+
+    Given the steps and values of whole rows, and the steps at which anything was recorded. A run that lacks every
+    second row or more is on a grid of its own.
+    """
+    usual, missing = usual_steps(steps), 0
+    out: list[tuple[np.ndarray, np.ndarray]] = []
+    for s, x, own in zip(steps, values, recorded, strict=True):
+        grid, filled = with_missing(s, x, np.union1d(usual, own))
+        if len(grid) > len(s) and np.median(np.diff(np.searchsorted(grid, s))) > 1:
+            grid, filled = s, x
+        missing += len(grid) - len(s)
+        out.append((grid, filled))
+    return [s for s, _ in out], [x for _, x in out], missing
+
+
 def _drop(names: list[str], values: list[np.ndarray], keep: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
     if keep.all():
         # Columns that were chosen lie otherwise in memory, and sums over them differ in their last bits.
@@ -268,26 +314,33 @@ def extract(trajectories: Trajectories, config: Config) -> Features:
     if not names:
         raise NothingMatched(UNRECORDED)
     steps = [np.asarray(run.steps, dtype=np.int64) for run in trajectories.runs]
-    lost = total = 0
+    recorded, lost, total = [], 0, 0
     for index, run in enumerate(trajectories.runs):
-        whole = _whole_rows(run.run, values[index], names)
-        rows = int(np.isfinite(values[index]).any(axis=1).sum())
-        lost, total = lost + rows - int(whole.sum()), total + rows
-        steps[index], values[index] = steps[index][whole], values[index][whole]
+        kept = _whole_rows(run.run, values[index], names)
+        some = np.isfinite(values[index]).any(axis=1)
+        lost, total = lost + int(some.sum()) - int(kept.sum()), total + int(some.sum())
+        recorded.append(steps[index][some])
+        steps[index], values[index] = steps[index][kept], values[index][kept]
     if lost:
         notes.append(f"{lost:,} of {count(total, 'row')} left out because of missing values")
     values, logged, more = _log(names, values)
     notes += more
     names, values, more = _reduce(names, values, config.emission)
     notes += more
+    steps, values, missing = _between(steps, values, recorded)
+    if missing:
+        notes.append(
+            f"{count(missing, 'row')} missing between others: states there are told from the rows around them, and "
+            "nothing is predicted across a gap"
+        )
     gaps = [np.diff(s) for s in steps if len(s) > 1]
     if config.emission != "level" and gaps and len(np.unique(np.concatenate(gaps))) > 1:
         notes.append(
             "rows are not evenly spaced in steps: the autoregression takes every row as one unit of time"
         )
-    kept = tuple(name for name in logged if name in names)
+    taken = tuple(name for name in logged if name in names)
     runs = tuple(run.run for run in trajectories.runs)
-    return Features(tuple(names), kept, runs, tuple(steps), tuple(values), tuple(notes), cycle)
+    return Features(tuple(names), taken, runs, tuple(steps), tuple(values), tuple(notes), cycle)
 
 
 def _log(names: list[str], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[str], list[str]]:

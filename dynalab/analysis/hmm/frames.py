@@ -11,12 +11,16 @@ and every covariance well scaled whatever the features' units.
 
 The first frame of a run has no predecessor. Under `ar` it gets one Gaussian of its own, shared by all states,
 so that both emissions are densities of the same frames, all of them, and their likelihoods per frame compare.
+
+A row that is missing between others is a frame that says nothing, so the chain goes on over it. Nor does the row after
+it: what it is expected to be from the row before the gap is not what a state says of one row from the next. Under
+`level` it could be asked, but then the two emissions would not be densities of the same frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,12 +46,14 @@ class Frames:
 
     Attributes:
         emission: `ar` or `level`.
-        levels: Normalised features, shape (N, M).
+        levels: Normalised features, shape (N, M); those of a missing row are of the row before.
         lengths: Frames per run, summing to N.
         unit: Spread that targets are divided by, shape (M,).
-        regressed: Rows of `levels` that are predicted by the regression, shape (R,): all, or all but first frames.
+        regressed: Rows of `levels` that are predicted by the regression, shape (R,): all, or all but first frames, less
+            those skipped.
         design: Inputs and targets side by side, (u, y / unit), shape (R, P + M).
         inputs: P, the number of columns of u.
+        skipped: Rows that say nothing of states: missing ones and the first after them.
     """
 
     emission: str
@@ -57,6 +63,13 @@ class Frames:
     regressed: np.ndarray
     design: np.ndarray
     inputs: int
+    skipped: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @cached_property
+    def evaluated(self) -> np.ndarray:
+        """Frames of each run that have a density, shape (S,)."""
+        run = np.searchsorted(self.firsts, self.skipped, side="right") - 1
+        return np.array(self.lengths) - np.bincount(run, minlength=len(self.lengths))
 
     @cached_property
     def firsts(self) -> np.ndarray:
@@ -105,13 +118,14 @@ class Frames:
         kept = np.zeros(len(self.levels), bool)
         for run in runs:
             kept[self.firsts[run] : self.firsts[run] + self.lengths[run]] = True
-        inside = kept[self.regressed]
+        inside, place = kept[self.regressed], np.cumsum(kept) - 1
         return replace(
             self,
             levels=self.levels[kept],
             lengths=tuple(self.lengths[run] for run in runs),
-            regressed=(np.cumsum(kept) - 1)[self.regressed[inside]],
+            regressed=place[self.regressed[inside]],
             design=self.design[inside],
+            skipped=place[self.skipped[kept[self.skipped]]],
         )
 
     def predicted(self, values: np.ndarray) -> np.ndarray:
@@ -170,22 +184,26 @@ def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence, least
 
 
 def stack(runs: Sequence[np.ndarray], emission: str, unit: np.ndarray | None = None) -> Frames:
-    """Stack runs of normalised features, shapes (T, M); T may differ and is 1 or more.
+    """Stack runs of normalised features, shapes (T, M); T may differ and is 1 or more. Missing rows are NaN, ends not.
 
     `unit` is the spread of the targets (M,), from the runs a model is fitted to; None measures it on these.
     """
     levels = np.concatenate(runs)
     lengths = tuple(len(x) for x in runs)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    missing, every = np.isnan(levels[:, 0]), np.arange(len(levels))
+    skipped = np.flatnonzero(missing | np.append(False, missing[:-1]))
+    if len(skipped):
+        levels = levels[np.maximum.accumulate(np.where(missing, 0, every))]
     if emission == "ar":
-        regressed = np.delete(np.arange(len(levels)), starts)
+        regressed = np.delete(every, np.concatenate([starts, skipped]))
         before = levels.take(regressed - 1, axis=0)
         targets = levels.take(regressed, axis=0) - before
         inputs = np.column_stack([before, np.ones(len(before))])
     else:
-        regressed = np.arange(len(levels))
-        targets = levels
-        inputs = np.ones((len(levels), 1))
+        regressed = np.delete(every, skipped)
+        targets = levels[regressed] if len(skipped) else levels
+        inputs = np.ones((len(targets), 1))
     if unit is None:
         centre = targets.mean(axis=0) if emission == "level" else 0.0
         spread = (
@@ -193,4 +211,4 @@ def stack(runs: Sequence[np.ndarray], emission: str, unit: np.ndarray | None = N
         )
         unit = np.maximum(spread, LEAST_UNIT)
     design = np.ascontiguousarray(np.column_stack([inputs, targets / unit]))
-    return Frames(emission, levels, lengths, unit, regressed, design, inputs.shape[1])
+    return Frames(emission, levels, lengths, unit, regressed, design, inputs.shape[1], skipped)

@@ -117,7 +117,10 @@ class Iterations:
     def reseed(self, states: Sequence[int]) -> None:
         """Give states other frames."""
         found = self.expected()
-        posterior = starts.reseed(found.posterior, states, found.predictive, self.frames.lengths)
+        predictive = found.predictive.copy()
+        # Nothing is amiss where nothing is said.
+        predictive[self.frames.skipped] = np.inf
+        posterior = starts.reseed(found.posterior, states, predictive, self.frames.lengths)
         self._found = replace(found, posterior=posterior)
 
     def advance(self) -> None:

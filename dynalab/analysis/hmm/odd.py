@@ -50,7 +50,7 @@ def find(features: Features, fold: np.ndarray, fitted: Sequence[Fitted]) -> list
     return [
         Odd(
             run=run,
-            ll_per_frame=float(values.mean()),
+            ll_per_frame=float(values[~np.isnan(values)].mean()),
             below=None if np.isnan(low) else float(low),
             p=None if np.isnan(chance) else float(chance),
             p_adjusted=None if np.isnan(chance) else float(among),
@@ -69,7 +69,7 @@ def _reason(runs: int) -> str:
 
 
 def _predictive(features: Features, fold: np.ndarray, fitted: Sequence[Fitted]) -> list[np.ndarray]:
-    """Return log p(x_t | x_1..x_{t-1}) of every row under the fit of the fold that does not have the run, (T,)."""
+    """Log p(x_t | x_1..x_{t-1}) of every row under the fit of the fold without the run, (T,); NaN where skipped."""
     everything = fit_scaler(features.values)
     found: list[np.ndarray] = [np.empty(0)] * len(features.values)
     for one in fitted:
@@ -80,6 +80,7 @@ def _predictive(features: Features, fold: np.ndarray, fitted: Sequence[Fitted]) 
         said = inference.predictive(p.start, p.transitions, density, frames.lengths)
         # In the units of the normalisation over all runs, so that folds compare.
         said = said + float(np.log(everything.sd / one.scaler.sd).sum())
+        said[frames.skipped] = np.nan
         for run, rows in zip(outside, inference.slices(frames.lengths), strict=True):
             found[run] = said[rows]
     return found

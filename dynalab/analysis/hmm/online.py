@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import inference, states
 from dynalab.analysis.hmm.config import Config
+from dynalab.analysis.hmm.features import with_missing
 from dynalab.analysis.hmm.findings import Candidate, Course, Findings, Transitions, known
 from dynalab.analysis.hmm.model import Model, from_plain
 from dynalab.analysis.hmm.paths import path_table
@@ -39,7 +40,8 @@ class Decoded:
     Attributes:
         posterior: p(z_t | x_1..x_t), shape (T, K); rows sum to 1.
         states: The most probable state of each row of it, shape (T,).
-        predictive: log p(x_t | x_1..x_{t-1}), shape (T,), nats in the model's normalised features.
+        predictive: log p(x_t | x_1..x_{t-1}), shape (T,), nats in the model's normalised features; NaN of
+            a missing row and the one after it.
     """
 
     posterior: np.ndarray
@@ -48,10 +50,11 @@ class Decoded:
 
 
 def filter_runs(model: Model, values: Sequence[np.ndarray]) -> list[Decoded]:
-    """Decode runs without looking ahead, from features chosen and logged but not normalised, shapes (T, M), finite."""
+    """Decode runs without looking ahead, from features chosen and logged but not normalised, shapes (T, M)."""
     frames = model.frames(values)
     p = model.parameters
     found = inference.expect(p.start, p.transitions, model.log_density(frames), frames.lengths)
+    found.predictive[frames.skipped] = np.nan
     return [
         Decoded(found.filtered[rows], found.filtered[rows].argmax(axis=1), found.predictive[rows])
         for rows in inference.slices(frames.lengths)
@@ -92,7 +95,7 @@ def decode(trajectories: Trajectories, config: Config) -> Findings:
         converged = {item["run"]: item for item in watch.follow(trajectories, watched)}
         # A run that is still training is censored at its last row, as any other that has not converged.
         passages = [converged[run] for run in kept]
-    per_run = [float(item.predictive.mean()) for item in decoded]
+    per_run = [float(np.nanmean(item.predictive)) for item in decoded]
     new = [value for run, value in zip(kept, per_run, strict=True) if run not in fitted]
     chosen = next((row for row in fit.selection if row.n_states == n_states), None)
     notes += _unlike(new, chosen, len(fitted))
@@ -161,8 +164,9 @@ def _rows(
             without.append(run.run)
             continue
         kept.append(run.run)
-        steps.append(s[whole])
-        values.append(x[whole])
+        s, x = with_missing(s[whole], x[whole], s[recorded])
+        steps.append(s)
+        values.append(x)
     if not kept:
         raise NothingMatched(f"decode_with: no run has a row with all of {', '.join(model.names)} yet")
     notes = []

@@ -15,7 +15,7 @@ from dynalab.analysis.hmm import compiled, detours, dissimilarity, edges, fittin
 from dynalab.analysis.hmm import paths as ways
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
-from dynalab.analysis.hmm.features import collinearity
+from dynalab.analysis.hmm.features import collinearity, whole
 from dynalab.analysis.hmm.findings import Collinearity, Course, Findings, Profile, Transitions
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import to_plain
@@ -54,7 +54,7 @@ def _infer(trajectories: Trajectories, config: Config) -> Findings:
     beside = fitting.compare(chosen, replace(own, common=config.common)) if own.baselines else None
     more, untested = consequences(paths, features.steps, passages, n_states, own)
     z = [model.normalise(x) for x in features.values]
-    nearness = collinearity(np.concatenate(z))
+    nearness = collinearity(whole(z))
     frames = model.frames(features.values)
     counts, chances = states.transition_counts(paths, n_states), model.parameters.transitions
     left = residuals(model, frames, paths)

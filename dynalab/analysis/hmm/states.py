@@ -69,7 +69,7 @@ def profiles(
     levels = np.full((n_states, size), np.nan)
     drifts = np.full((n_states, size), np.nan)
     for k in range(n_states):
-        rows = state == k
+        rows = (state == k) & ~np.isnan(level[:, 0])
         moving = rows & ~np.isnan(moves[:, 0])
         if rows.any():
             levels[k] = level[rows].mean(axis=0)

@@ -79,7 +79,7 @@ def solve(
     outside = [i for i in range(len(values)) if fold[i] == task.fold]
     others = stack([scaler(values[i]) for i in outside], config.emission, frames.unit)
     units = float(np.log(everything.sd / scaler.sd).sum())
-    held_out = score(fit.parameters, others) / np.array(others.lengths) + units
+    held_out = score(fit.parameters, others) / others.evaluated + units
     return Fitted(task, fit, scaler, frames.unit, held_out)
 
 
