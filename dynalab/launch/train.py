@@ -163,7 +163,7 @@ def train(
                 _lay_out(outputs, request, options, plans, queued, write=False)
                 for request in command.requests
             ]
-    outcome = Outcome(compared, plans.largest(compared), _doubts(compared, settings.folders))
+    outcome = Outcome(compared, plans.largest(compared), _doubts(compared, settings.folders, options))
     wait = options.wait or settings.slurm.wait
     busy = any(layout.work or (wait and layout.waiting) for layout in compared)
     check_device = settings.device.startswith("cuda") and not plans.elsewhere
@@ -272,7 +272,7 @@ def train(
     return outcome
 
 
-def _doubts(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
+def _doubts(layouts: Sequence[Layout], folders: Sequence[Path], options: Options) -> list[str]:
     """Return a line for each probe with no rows, or too few, in what is to be trained, and for each change too late."""
     lines: dict[str, None] = {}
     for layout in layouts:
@@ -281,7 +281,9 @@ def _doubts(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[str]:
         if layout.work and steps:
             lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
             # A fork has its parent's rows before it began, where the parent has any.
-            lines |= dict.fromkeys(() if begin else scarce_probes(config, steps, folders))
+            # Who writes Python asks for an analysis where it is wanted, and that says it.
+            told = options.dry_run or options.argv[:1] == ("dynalab",)
+            lines |= dict.fromkeys(scarce_probes(config, steps, folders) if told and not begin else ())
             lines |= dict.fromkeys(rates.beyond(config, steps, folders))
     return list(lines)
 
