@@ -19,12 +19,13 @@ from dynalab.analysis.compare.measures import Measure
 from dynalab.analysis.compare.medians import median_interval
 from dynalab.analysis.compare.samples import Times, Values, finals
 from dynalab.analysis.compare.sentences import sentence
-from dynalab.analysis.compare.settings import comparable
+from dynalab.analysis.compare.settings import comparable, crossed
 from dynalab.config.settings import labels, swept
 from dynalab.config.typed import flat
 from dynalab.core.convergence import ConvergenceKeys
 from dynalab.core.errors import ConfigError, NothingMatched
 from dynalab.core.records import plain
+from dynalab.core.runs import Series
 from dynalab.core.stats import holm
 from dynalab.show import terminal
 from dynalab.show.blocks import Figure, Number, Ranking, Say, Table
@@ -695,7 +696,7 @@ def test_where_p_and_interval_part_and_where_there_is_none_is_said():
     none = "95% intervals, none where half of the runs have the lowest or highest value"
     assert f"means of metrics at step 3,000; with {none}" in captions[0]
     assert "by the same test" in captions[1] and any(
-        f"p by permutation, Welch's {none}" in c for c in captions
+        f"corrected for all pairs (Holm); Welch's {none}" in c for c in captions
     )
     assert "Welch's 95% intervals" in captions[-1] and "none" not in captions[-1]
 
@@ -871,6 +872,68 @@ def test_what_was_swept_is_told_from_what_follows():
     assert labels([{"a": 1}, {"a": 2}, {"a": 2}, {}], "wxyz") == ["a 1", "a 2 (x)", "a 2 (y)", "z"]
     # With two keys those are compared that differ in one.
     assert [*comparable(grid)] == [(0, 1), (0, 2), (1, 3), (2, 3)]
+    assert crossed(grid)
+
+
+def test_what_a_choice_brings_with_it_is_no_key_beside_it():
+    """A parent is compared with each of its forks, forks of one edit with each other; they are no crossed design."""
+    forks = [
+        {"edit.name": None, "edit.scale": None, "edit.factor": None},
+        {"edit.name": "perturb", "edit.scale": 0.1, "edit.factor": None},
+        {"edit.name": "perturb", "edit.scale": 0.5, "edit.factor": None},
+        {"edit.name": "rescale", "edit.scale": None, "edit.factor": 2.0},
+    ]
+    assert [*comparable(forks)] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] and not crossed(forks)
+    rng = np.random.default_rng(0)
+    of = [values(rng.normal(size=6)) for _ in forks]
+    assert effects("test_loss", of, forks) == []
+    # Beside another key that all have, what differs in both is not compared.
+    two = [{**fork, "optimizer.lr": rate} for rate in (0.1, 0.2) for fork in forks[:2]]
+    assert [*comparable(two)] == [(0, 1), (0, 2), (1, 3), (2, 3)]
+    # A value that is null is a value where no part says that the key is not there.
+    clips = [{"train.clip": clip, "optimizer.lr": rate} for clip in (None, 1.0) for rate in (0.1, 0.2)]
+    assert [*comparable(clips)] == [(0, 1), (0, 2), (1, 3), (2, 3)] and crossed(clips)
+
+
+def test_what_all_runs_did_before_they_were_forked_is_not_compared():
+    made = groups(1, n=5, last=3000, delays=(1.0, 1.0))
+    made = [made[0], replace(made[1], runs=made[0].runs)]
+    steps = [run.first("train_accuracy") for run in made[0].runs]
+    memorised = max(int(item.steps[item.values >= 0.99][0]) for item in steps)
+
+    def forked(step: int):
+        runs = tuple(
+            replace(run, config={**run.config, "parent": f"{made[0].id}@{step}"}) for run in made[1].runs
+        )
+        return found([made[0], replace(made[1], runs=runs)])
+
+    assert "memorised_step" in forked(memorised - 1).settings[0].landmarks
+    assert "memorised_step" not in forked(memorised).settings[0].landmarks
+    assert "memorised_step" in found(made).settings[0].landmarks
+
+
+def test_losses_have_no_interval_below_0_and_a_difference_that_is_told_says_where_its_interval_holds_0():
+    ends = np.array([1e-3, 0.0, 0.0, 2e-3, 9e-3])
+    made = groups(1, n=5, last=3000, delays=(1.0, 2.0))
+    names = ("test_loss", "train_margin")
+
+    def ending(run, end):
+        series = {name: Series(run.grid, np.full(len(run.grid), end)) for name in names}
+        return replace(run, series=run.series | series)
+
+    made = [replace(group, runs=tuple(map(ending, group.runs, ends))) for group in made]
+    result = found(made, metrics=[*names])
+    final = result.settings[0].final
+    assert final["test_loss"].interval[0] == 0 > final["train_margin"].interval[0]
+    assert final["test_loss"].interval[1] == final["train_margin"].interval[1]
+    one, other = np.array([0.0, 0.1, 0.21, 0.12, 0.05, 0.15]), np.array([0.2, 0.3, 0.25, 3.0, 0.4, 0.35])
+    ids = [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
+    (pair,) = compare._pairs(Measure("test_loss", [values(one), values(other, 6)], 1), ids, [(0, 1)], None)
+    assert pair.p <= 0.05 and pair.interval[0] < 0 < pair.interval[1] and pair.verdict == "differ"
+    assert pair.reason == "p by permutation; the interval, Welch's, holds 0"
+    ones = [values([0.0, 0.0, 0.0, 1.0, 2.0]), values([7.0, 8.0, 9.0, 9.5, 9.7], 5)]
+    (pair,) = compare._pairs(Measure("test_loss", ones, 1), ids, [(0, 1)], None)
+    assert pair.interval == (None, None) and pair.verdict == "differ" and not pair.reason
 
 
 def test_two_keys_have_effects_and_a_figure():

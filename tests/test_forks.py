@@ -17,6 +17,7 @@ from dynalab.core.errors import ConfigError, DynalabError, NothingMatched
 from dynalab.launch import inline, local
 from dynalab.store import difference
 from dynalab.store.find import select
+from dynalab.store.paths import OutputPaths
 from dynalab.store.stored import StoredEnsemble
 from dynalab.training.job import Control
 from dynalab.training.trial import rehearse
@@ -191,6 +192,35 @@ def test_forks_go_on_without_their_parent(family, copy, here, monkeypatch):
 def test_a_parent_goes_with_its_forks_without_a_word(family, copy, here):
     ids = [getattr(family, name).id for name in ("parent", "small", "large", "slow")]
     assert "stay" not in here("runs", "rm", *ids, "--yes").err
+
+
+def test_forks_are_taken_in_with_an_ensemble_that_is_named_and_each_is_compared_with_it(family, copy, here):
+    answer = here("fork", family.slow.id, "16", "optimizer.lr=0.1", "launcher=inline", "--json")
+    assert answer.code == 0, answer.err
+    (grand,) = (
+        item
+        for item in map(StoredEnsemble, OutputPaths(copy).ensembles())
+        if str(item.parent).endswith("@16")
+    )
+    names = {"parent": family.parent, "small": family.small, "large": family.large, "slow": family.slow}
+    ids = {name: item.id for name, item in names.items()} | {"grand": grand.id}
+    found = [item.id for item, _ in select(copy, [ids["parent"]], None, StoredEnsemble, forks=True)]
+    assert {*found} == {*ids.values()} and len(found) == 5
+    chosen = select(copy, [f"{ids['slow']}/s0001"], None, StoredEnsemble, forks=True)
+    assert [(item.id, [run.label for run in runs]) for item, runs in chosen] == [
+        (ids["slow"], ["s0001"]),
+        (ids["grand"], ["s0001"]),
+    ]
+    assert [item.id for item, _ in select(copy, [ids["slow"]], None, StoredEnsemble)] == [ids["slow"]]
+    edited = [ids["parent"], ids["small"], ids["large"]]
+    (result,) = here("analyze", "compare", *edited, "--json").json["analyses"]
+    pairs = {frozenset((pair["a"], pair["b"])) for pair in result["pairs"] if pair["of"] == "test_loss"}
+    assert len(pairs) == 3 and result["uncompared"] == 0 and not result["effects"]
+    (result,) = here("analyze", "compare", ids["parent"], "--forks", "--json").json["analyses"]
+    assert {setting["ensemble"] for setting in result["settings"]} == {*ids.values()}
+    said = here("analyze", "compare", ids["parent"], "--forks").out
+    n = result["uncompared"]
+    assert n > 0 and f"{n} of 10 pairs of settings differ in more than one key and are not compared" in said
 
 
 def test_diff_names_the_row_from_which_a_fork_differs(family, copy, here):

@@ -638,5 +638,13 @@ def test_a_difference_of_final_metrics_has_its_interval(here: Cli, outputs):
     assert "[95% interval by Student's t, of pairs of one label]" in said
     said = here("runs", "diff", "aaaaaaaaaa", "cccccccccc").out
     assert "[95% interval by Student's t, of runs that are no pairs (Welch)]" in said
+    # Ends of trainings of other lengths are of other steps.
+    steps = np.arange(0, 40, 10)
+    stored("dddddddddd", x)
+    assert between("aaaaaaaaaa", "dddddddddd") is None
+    said = here("runs", "diff", "aaaaaaaaaa", "dddddddddd").out
+    assert (
+        "the two end at other steps (40 and 30)" in said and "analyze compare aaaaaaaaaa dddddddddd" in said
+    )
     alone = here("runs", "diff", "aaaaaaaaaa/s0000", "bbbbbbbbbb/s0000").out
     assert "quartile" not in alone and "interval" not in alone

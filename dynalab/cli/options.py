@@ -40,7 +40,10 @@ filter_option = click.option(
 
 def filter_options(function: F) -> F:
     """Add --filter, and --forks: without it what an id does not name is no fork."""
-    about = "Forks as well; they are left out where no id names them and no term of -f is on parent or edit."
+    about = (
+        "Forks as well, of an ensemble that is named its own; without it they are left out where no id names them and "
+        "no term of -f is on parent or edit."
+    )
     return filter_option(click.option("--forks", is_flag=True, help=about)(function))
 
 

@@ -130,6 +130,11 @@ def diff_runs(a: str, b: str, as_json: bool, outputs: str | None) -> int:
     echo(columns(header[:known], [row[:known] for row in rows]))
     for line in _legend(document["results"]):
         echo(line)
+    if (steps := _ends(document["results"])) and one.task == other.task:
+        echo(
+            f"the two end at other steps ({steps}), so no difference is taken of what they end at: `dynalab analyze "
+            f"compare {one.id} {other.id}` reads both at one step"
+        )
     if series and series["shared"]:
         echo(f"\nrows: {series['equal']} of {series['shared']} runs of the same label are equal to the bit")
         if largest := series["largest"]:
@@ -167,6 +172,13 @@ def _one(root: Path, ref: str) -> tuple[Ensemble, list[StoredRun]]:
     if len(selection) != 1:
         raise ConfigError(f"{ref} means {len(selection)} ensembles; name one")
     return selection[0]
+
+
+def _ends(results: Sequence[dict[str, Any]]) -> str:
+    """Return at which steps two sides end, where these are others; empty where they are not."""
+    sides = [side for item in results if item["what"] == "steps" for side in (item["a"], item["b"]) if side]
+    said = [f"{side[0]:,}" if len(side) == 1 else f"{side[0]:,} to {side[-1]:,}" for side in sides]
+    return " and ".join(said) if len({*said}) == 2 else ""
 
 
 def _legend(results: Sequence[dict[str, Any]]) -> Iterator[str]:

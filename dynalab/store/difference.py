@@ -32,8 +32,8 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
         `{median, quartiles, runs}` (null where no run has them): metrics over the runs that have them, landmarks over
         all runs (null where a quantile falls among runs that never got there), `runs` those that got there.
         `difference` of final metrics is that of the means, b - a, `{estimate, interval, paired}` with its 95% interval
-        by Student's t: of pairs where both sides have the same labels, else by Welch; null of anything else, and below
-        two runs a side.
+        by Student's t: of pairs where both sides have the same labels, else by Welch; null of anything else, below
+        two runs a side, and where the sides end at other steps.
     """
     sides = (one, other)
     values: dict[str, list[Any]] = {
@@ -45,6 +45,7 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
         known = [[run.summary for run in runs if run.summary is not None] for runs in sides]
         values[name] = [_landmark([summary.get(name) for summary in summaries]) for summaries in known]
     finals = [[(run.summary or {}).get("final") or {} for run in runs] for runs in sides]
+    last = [{row.get("step") for row in rows} for rows in finals]
     differences: dict[str, dict[str, Any] | None] = {}
     for name in dict.fromkeys(name for rows in finals for row in rows for name in row if name != "step"):
         what, ends = f"final {name}", [[row.get(name) for row in rows] for rows in finals]
@@ -53,7 +54,7 @@ def results(one: Sequence[StoredRun], other: Sequence[StoredRun]) -> list[dict[s
             {run.label: end for run, end in zip(runs, some, strict=True)}
             for runs, some in zip(sides, ends, strict=True)
         )
-        differences[what] = _of_means(left, right)
+        differences[what] = _of_means(left, right) if last[0] == last[1] else None
     return [
         {"what": name, "a": a, "b": b, "difference": differences.get(name)}
         for name, (a, b) in values.items()

@@ -38,7 +38,8 @@ def select(
         filter_text: Terms that all must hold, `task=grokking status=done optimizer.lr<0.01`; None: no filter. One on
             `parent` or `edit` takes forks in.
         open_as: `Ensemble`, or `StoredEnsemble` where no arrays are needed.
-        forks: Whether everything has forks in it; one that is named is always meant.
+        forks: Whether everything has forks in it, and an ensemble that is named its own; a fork that is named is always
+            meant.
         also: What else the command takes by name, for what a word that is none may have meant.
 
     Raises:
@@ -47,7 +48,7 @@ def select(
     """
     # An empty filter is a mistake, not none: a variable of the shell that is not set.
     terms = None if filter_text is None else Filter(filter_text)
-    forks = forks or (terms is not None and terms.means_forks)
+    asked, forks = forks, forks or (terms is not None and terms.means_forks)
     paths = OutputPaths(outputs)
     everything = [open_as(folder) for folder in paths.ensembles()]
     if not everything:
@@ -57,6 +58,8 @@ def select(
     for ref in wanted:
         for ensemble, runs in _resolve(paths, ref, everything, open_as, forks, also):
             chosen.setdefault(ensemble.id, (ensemble, {}))[1].update({run.id: run for run in runs})
+    if asked and refs:
+        _take_forks(chosen, everything)
     selection = [(ensemble, list(found.values())) for ensemble, found in chosen.values()]
     if terms is not None:
         selection = terms.choose(selection, everything)
@@ -71,6 +74,18 @@ def select(
                 f"no run fits -f '{filter_text}'{hint}{more}; `dynalab runs list` shows what there is"
             )
     return selection
+
+
+def _take_forks(chosen: dict[str, tuple[E, dict[str, StoredRun]]], everything: Sequence[E]) -> None:
+    """Add to chosen runs those of their forks, and of forks of these."""
+    waiting = [*chosen]
+    while waiting:
+        name = waiting.pop()
+        labels = {run.label for run in chosen[name][1].values()}
+        for item in everything:
+            if item.is_fork and item.id not in chosen and parent_and_step(str(item.parent))[0] == name:
+                chosen[item.id] = item, {run.id: run for run in item.runs if run.label in labels}
+                waiting.append(item.id)
 
 
 def forks_of(outputs: Path, left_out: Collection[str] = ()) -> dict[str, list[str]]:

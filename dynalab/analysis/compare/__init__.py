@@ -7,7 +7,7 @@ metrics end.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -160,6 +160,7 @@ def analyse(groups: Sequence[Group], config: Config) -> Findings:
         asked=asked,
         levels=shared_levels(groups, known),
         margin=config.margin,
+        uncompared=len(groups) * (len(groups) - 1) // 2 - len(compared),
         warnings=tuple(_warnings(groups, samples, at)),
     )
 
@@ -210,6 +211,8 @@ def _pairs(
         elif p > LEVEL:
             reason = why or _reason(pair, gap.least_p, n_tested, sample, (a, b))
             pair = replace(pair, verdict="cannot_tell", reason=reason)
+        elif sample.of[a].is_metric and None not in pair.interval and not _leaves_out_0(pair.interval):
+            pair = replace(pair, reason=f"p by permutation; the interval, {_law(pair)}, holds 0")
         found.append(pair)
     return found
 
@@ -253,15 +256,23 @@ def _reason(pair: Pair, least_p: float, n_pairs: int, sample: Measure, places: t
     if pair.p == 1.0 and not pair.estimate:
         return "no difference is seen"
     why = f"p = {pair.p_adjusted:.2g}"
-    low, high = pair.interval
-    if (low is not None and low > 0) or (high is not None and high < 0):
+    if _leaves_out_0(pair.interval):
         # The interval is of the pair alone; and of means it is Welch's or Student's, which trust in a normal law.
-        law = "Student's" if pair.paired else "Welch's"
         if pair.p <= LEVEL:
             why += f", of this pair alone {pair.p:.2g}"
         elif sample.of[places[0]].is_metric and not lost:
-            why += f" by permutation; the interval, {law}, leaves out 0"
+            why += f" by permutation; the interval, {_law(pair)}, leaves out 0"
     return f"the difference could be chance ({why})"
+
+
+def _leaves_out_0(interval: Bounds) -> bool:
+    low, high = interval
+    return (low is not None and low > 0) or (high is not None and high < 0)
+
+
+def _law(pair: Pair) -> str:
+    """Return whose interval of a difference of means that of a pair is."""
+    return "Student's" if pair.paired else "Welch's"
 
 
 def _setting(
@@ -284,6 +295,11 @@ def _setting(
             interval = mean_interval(item.values)
             if sample.name.endswith("accuracy"):
                 interval = _clipped(interval)
+            elif (
+                sample.name.endswith("loss")
+                and min((x for one in sample.of for x in _known(one)), default=-1) >= 0
+            ):
+                interval = _clipped(interval, math.inf)
             some_lost = any(isinstance(one, Values) and one.lost for one in sample.of)
             middle = median_of(item, sample.sign) if some_lost and sample.sign else None
             ends[sample.name] = Final(
@@ -293,9 +309,13 @@ def _setting(
     return Setting(group.id, names[place], dict(keys[place]), len(group.runs), diverged, landmarks, ends)
 
 
-def _clipped(interval: Bounds) -> Bounds:
-    """Return an interval of a share, which is between 0 and 1."""
-    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in interval)
+def _known(item: Times | Values) -> Iterable[float]:
+    return map(float, item.values) if isinstance(item, Values) else ()
+
+
+def _clipped(interval: Bounds, most: float = 1.0) -> Bounds:
+    """Return an interval of a share, which is between 0 and 1, or of what is not below 0."""
+    low, high = (None if end is None else min(max(end, 0.0), most) for end in interval)
     return low, high
 
 
@@ -359,7 +379,8 @@ def _warnings(groups: Sequence[Group], samples: Sequence[Measure], at: int | Non
     diverged = {group.id: sum(run.diverged_step is not None for run in group.runs) for group in groups}
     if some := [f"{n} of {name}" for name, n in diverged.items() if n]:
         lines.append(
-            f"runs that diverged never reach a landmark and count as the worst of all last values: {listed(some)}"
+            "runs that diverged reach no landmark afterwards and count as the worst of all last values: "
+            f"{listed(some)}"
         )
     for name in sorted(unlike_levels(groups, {sample.name for sample in samples})):
         lines.append(

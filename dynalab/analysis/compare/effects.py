@@ -12,7 +12,7 @@ import numpy as np
 
 from dynalab.analysis.compare.findings import Effect
 from dynalab.analysis.compare.samples import Times, Values
-from dynalab.analysis.compare.settings import rank_of
+from dynalab.analysis.compare.settings import crossed, rank_of
 from dynalab.core.means import OPEN, Bounds, heaped
 from dynalab.core.stats import holm
 from dynalab.core.survival import LEVEL
@@ -26,13 +26,13 @@ def effects(name: str, of: Sequence[Times | Values], keys: Sequence[Mapping[str,
     times as late), of two such keys by how much (how many times) the one changes what the other does.
 
     No interval is given of a metric of which half of a setting's runs have the lowest or highest value (`heaped`).
-    None is given with fewer than two keys, where a run never reached the landmark (its step is not known) or lost the
-    metric, or where too few runs are left to tell an error.
+    None is given with fewer than two keys, where not every setting has them all, where a run never reached the
+    landmark (its step is not known) or lost the metric, or where too few runs are left to tell an error.
     """
     from scipy.special import fdtrc
 
     names = list(keys[0]) if keys else []
-    if len(names) < 2 or any(isinstance(item, Values) and item.lost for item in of):
+    if len(names) < 2 or not crossed(keys) or any(isinstance(item, Values) and item.lost for item in of):
         return []
     steps = isinstance(of[0], Times)
     rows = [item.steps if isinstance(item, Times) else item.values for item in of]

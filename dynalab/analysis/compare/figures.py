@@ -68,13 +68,15 @@ def response(findings: Findings, groups: Sequence[Group] = ()) -> Response:
     by_value = {float(next(iter(setting.keys.values()))): setting for setting in findings.settings}
     settings = [by_value[level.value] for level in found.values]
     low, high = found.best.interval
-    near = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    best = near if found.best.value is None else f"{found.best.value:g} ({near})"
+    shaded = "the best value, that all others are told apart from"
+    if low != high:
+        one = "the best" if found.best.value is None else f"the best, {found.best.value:g}"
+        shaded = f"the values that are not told apart from {one}: {low:g} to {high:g}"
     last, grain = _watched(findings, found.of, groups)
     return Response(
         name="response",
         caption=f"**{_axis(findings, found.of).capitalize()}, over {found.key}.** A dot a run, bars: 95% intervals. "
-        f"Shaded: the values that are not told apart from the best, {best}.",
+        f"Shaded: {shaded}.",
         alt=f"{_axis(findings, found.of)} over {found.key}",
         key=found.key,
         at=[level.value for level in found.values],

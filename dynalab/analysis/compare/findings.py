@@ -164,3 +164,4 @@ class Findings:
     levels: Mapping[str, float] = field(default_factory=dict)
     odd: tuple[Odd, ...] = ()  # every run against the others of its setting
     asked: bool = False  # whether keys say the rule
+    uncompared: int = 0  # pairs of settings that are not compared, for they differ in more than one key

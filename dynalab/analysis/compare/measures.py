@@ -14,6 +14,7 @@ from dynalab.config.suggest import did_you_mean, listing
 from dynalab.core.columns import AVERAGED
 from dynalab.core.convergence import Convergence, ConvergenceKeys, direction_of
 from dynalab.core.errors import ConfigError
+from dynalab.core.forks import parent_and_step
 from dynalab.core.means import ROUNDING
 from dynalab.core.runs import Group
 from dynalab.core.stats import quantile as first_by
@@ -90,9 +91,22 @@ def landmarks(groups: Sequence[Group], rule: Convergence | None) -> list[Measure
         name: [passages(group, item) for group, item in zip(groups, items, strict=True)]
         for name, items in rules.items()
     }
+    found = {name: times for name, times in found.items() if not _inherited(groups, times)}
     # First what is asked most: a run that generalises.
     order = sorted(found, key=["generalised_step", CONVERGED, "memorised_step"].index)
     return [Measure(name, found[name], 1) for name in order]
+
+
+def _inherited(groups: Sequence[Group], times: Sequence[Times]) -> bool:
+    """Return whether every run reached a landmark before the forks among the settings began, each in all alike."""
+    begun = [
+        parent_and_step(str(parent))[1] for group in groups if (parent := group.runs[0].config.get("parent"))
+    ]
+    first = dict(zip(times[0].labels, times[0].steps.tolist(), strict=True))
+    return bool(begun) and all(
+        dict(zip(item.labels, item.steps.tolist(), strict=True)) == first and item.steps.max() <= min(begun)
+        for item in times
+    )
 
 
 def shared_levels(groups: Sequence[Group], known: Iterable[str]) -> dict[str, float]:

@@ -272,6 +272,14 @@ def _value(settings: Sequence[Setting], name: str) -> str:
     return f"mean **{number(None if final.mean is None else digits(final.mean))}**{interval}"
 
 
+def uncompared_words(findings: Findings) -> str:
+    """Return how many pairs of settings are not compared; empty where all are."""
+    if not (n := findings.uncompared):
+        return ""
+    total = count(len(findings.settings) * (len(findings.settings) - 1) // 2, "pair")
+    return f"{n:,} of {total} of settings differ in more than one key and are not compared: name two to compare them."
+
+
 def effect_words(findings: Findings) -> str:
     """Return which keys have an effect, and on what; empty where one alone was swept."""
     clauses = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import Any
 
 from dynalab.config.settings import SETTING, labels, swept
@@ -72,12 +72,29 @@ def _value(group: Group, name: str) -> float | None:
 
 
 def comparable(settings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
-    """Yield the places of the settings that are compared: with two or more keys those that differ in one alone."""
+    """Yield the places of the settings that are compared: with two or more keys those that differ in one alone.
+
+    What the choice of a part brings with it, as an edit its scale, is no other key beside that choice.
+    """
     several = bool(settings) and len(settings[0]) > 1
     made = list(combinations(range(len(settings)), 2))
     alike = [(a, b) for a, b in made if _differ(settings[a], settings[b]) == 1]
     yield from alike if several and alike else made
 
 
+def crossed(settings: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether every setting has every key: none is of a part alone that others do not have."""
+    made = list(combinations(settings, 2))
+    return not any(_brought(key, one, other) for one, other in made for key in one)
+
+
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    return sum(one[key] != other[key] for key in one)
+    return sum(one[key] != other[key] and not _brought(key, one, other) for key in one)
+
+
+def _brought(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether one of two settings alone has a key, by its choice of a part."""
+    if (one[key] is None) == (other[key] is None):
+        return False
+    parts = [f"{above}.name" for above in accumulate(key.split(".")[:-1], "{}.{}".format)]
+    return any(part != key and one.get(part) != other.get(part) for part in parts)

@@ -21,10 +21,12 @@ from dynalab.analysis.compare.sentences import (
     odd_runs,
     rules_words,
     sentence,
+    uncompared_words,
 )
+from dynalab.analysis.compare.settings import crossed
 from dynalab.core.means import Bounds, intervals_words
 from dynalab.core.runs import Group
-from dynalab.core.words import number, p_value, spoken
+from dynalab.core.words import listed, number, p_value, spoken
 from dynalab.show.blocks import Block, Cell, Say, Table
 
 MOST_PAIRS = 40
@@ -38,6 +40,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     if never:
         yield Say(never, headline=True)
     if line := rules_words(findings):
+        yield Say(line, note=True)
+    if line := uncompared_words(findings):
         yield Say(line, note=True)
     for name in names(findings):
         line = sentence(findings, name) if name != findings.main else ""
@@ -53,7 +57,8 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
         yield figures.ranking(findings, groups)
         if findings.response is not None:
             yield figures.response(findings, groups)
-        if len(findings.settings[0].keys) == 2:
+        keys = [setting.keys for setting in findings.settings]
+        if len(keys[0]) == 2 and crossed(keys):
             yield figures.effect(findings)
     yield _settings(findings)
     if findings.effects:
@@ -72,12 +77,16 @@ def _settings(findings: Findings) -> Table:
         name = Cell(setting.label, setting=setting.ensemble)
         rows.append([name, *landmarks, *ends, setting.ensemble])
     where = "" if findings.at_step is None else f", means of metrics at step {findings.at_step:,}"
-    caption = f"Settings, the best first by {metric(findings.main)}: median steps and of how many runs{where}"
+    medians = "median steps (Kaplan and Meier) and of how many runs" if shown else "means"
+    where = where if shown else where.removeprefix(", means of metrics")
+    caption = f"Settings, the best first by {metric(findings.main)}: {medians}{where}"
     finals = [(final, setting) for setting in findings.settings for final in setting.final.values()]
-    if any(final.lost for final, _ in finals):
-        caption += " (of the runs that did not diverge, how many of all behind it)"
-    elif any(final.short for final, _ in finals):
-        caption += " (of the runs that came so far, how many of all behind it)"
+    gone = [
+        *(["did not diverge"] if any(final.lost for final, _ in finals) else []),
+        *(["came so far"] if any(final.short for final, _ in finals) else []),
+    ]
+    if gone:
+        caption += f" (of the runs that {listed(gone)}, how many of all behind it)"
     means = intervals_words((len(final.values), final.interval) for final, _ in finals)
     return Table(header, rows, f"{caption}; with {means}")
 
@@ -133,10 +142,14 @@ def _pairs(findings: Findings) -> Iterator[Block]:
             ]
             for pair in pairs
         ]
-        caption = f"Pairs by {metric(name)}: the second less the first, and how many times as much; p by permutation, "
+        caption = f"Pairs by {metric(name)}: the second less the first, and how many times as much; "
         if landmark:
-            caption += "95% intervals by the same test, open where runs do not tell"
+            caption += (
+                "the shift at which the test sees no difference (Hodges and Lehmann), with 95% intervals by the same "
+                "test, open where runs do not tell; p by permutation, of Gehan's test, corrected for all pairs (Holm)"
+            )
         else:
+            caption += "p by permutation, corrected for all pairs (Holm); "
             lost = {setting.ensemble for setting in findings.settings if setting.final[name].lost}
             whole = [pair for pair in pairs if not {pair.a, pair.b} & lost]
             laws = {"Student's" if pair.paired else "Welch's" for pair in whole}

@@ -149,12 +149,12 @@ def short(findings: Findings) -> tuple[list[int], int]:
         for place in {0, len(passed) - 1}:
             at_ends[passed[place][0]] += 1
     most = min(SHORT_STAY, SHORT_SHARE * float(np.mean(rows)) / n_states)
-    found = [
+    short = [
         state
         for state, some in enumerate(stays)
         if len(some) > at_ends[state] and float(np.median(some)) <= most
     ]
-    return found, int(most)
+    return short, int(most)
 
 
 def jumps(findings: Findings) -> Iterator[Say]:
