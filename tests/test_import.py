@@ -13,11 +13,13 @@ import pytest
 
 import dynalab
 from dynalab.cli.app import run as command
+from dynalab.core.convergence import Convergence
 from dynalab.errors import ConfigError
 from dynalab.imports.forms import read_rows
 from dynalab.imports.rows import Form
 from dynalab.imports.runs import Imported, runs_of
 from dynalab.imports.store import Order, import_table
+from dynalab.store.reader import Ensemble
 
 
 def table(n_runs: int = 4, rows: int = 30, seed: int = 0) -> pd.DataFrame:
@@ -258,6 +260,17 @@ def test_levels_that_change_or_that_no_run_reaches_are_said(outputs):
     with pytest.warns(UserWarning) as told:
         other = dynalab.import_runs(frames[1], "c", levels={"test_accuracy": 90.0}, **keys)
     said = " ".join(str(item.message) for item in told)
+    with pytest.warns(UserWarning, match="levels of d were none and are test_accuracy 0.5 now"):
+        dynalab.import_runs(table(seed=2).rename(columns={"acc": "test_accuracy"}), "d", **keys)
+        dynalab.import_runs(
+            table(seed=2).rename(columns={"acc": "test_accuracy"}), "d", levels={"test_accuracy": 0.5}, **keys
+        )
+    percent = table(seed=2).rename(columns={"acc": "test_accuracy"})
+    percent["test_accuracy"] = np.clip(100 * percent["test_accuracy"], 2, 97)
+    with pytest.warns(UserWarning, match="values up to 97 look like percent: test_accuracy=90"):
+        rated = dynalab.import_runs(percent, "e", levels={"test_accuracy": 0.9}, **keys)
+    # What generalises converges: one rule for lists and analyses.
+    assert Ensemble(rated.paths).convergence == Convergence("test_accuracy", 0.9)
     assert "test_accuracy=90: no run gets there; the highest value is " in said
     assert "levels of b were test_accuracy 0.5 and are test_accuracy 90 now, under all names" in said
     found = dynalab.analyze("compare", one, other).warnings

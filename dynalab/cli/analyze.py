@@ -112,6 +112,7 @@ def command(
     dynalab analyze hybrid --dry-run        # what it would train: some analyses do, launcher= says by whom
     """
     from dynalab.analysis.command import gather, trains
+    from dynalab.cli import names as called
     from dynalab.cli.progress import pieces
     from dynalab.config.analysis import keys_of, pooled, read_analysis
     from dynalab.config.overrides import settings
@@ -173,7 +174,14 @@ def command(
         analyses = [dict(result.data) | {"path": path} for result, path in zip(results, paths, strict=True)]
         emit_json({"kind": kind, "analyses": analyses})
     else:
+        ensembles = [ensemble for inputs in gathered for ensemble in inputs.ensembles]
+        places = called.names([ensemble.paths for ensemble in ensembles])
+        labels = {ensemble.id: places[ensemble.paths.root] for ensemble in ensembles}
         for result in results:
+            # Without it several could not be told apart.
+            if len(results) > 1 and len(result.ensembles) == 1:
+                (digest,) = result.ensembles
+                echo(f"{labels[digest]} ({digest})")
             with reading(result):
                 lines = _lines(part, result)
             for line in lines:

@@ -224,6 +224,10 @@ def _check_levels(imported: Imported, order: Order) -> None:
             imported.doubts.append(
                 f"--level {metric}={level:g}: no run gets there; the highest value is {highest:g}"
             )
+        if level <= 1 < highest <= 100:
+            imported.doubts.append(
+                f"--level {metric}={level:g}: values up to {highest:g} look like percent: {metric}={100 * level:g}?"
+            )
 
 
 def _read_files(paths: Sequence[Path], form: Form) -> dict[Setting, Rows]:
@@ -331,7 +335,7 @@ def _store(
         seeds = {f"{digest}/{run.label}": run.seed for run in imported.runs}
         seedless = not damaged and seeds != {run.run: run.seed for run in kept.runs}
         new = order.force or damaged or levels != known or unmarked or seedless
-        if known and levels != known:
+        if known is not None and levels != known:
             said = [
                 listed([f"{key} {level:g}" for key, level in some.items()]) or "none"
                 for some in (known, levels)

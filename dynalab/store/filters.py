@@ -261,7 +261,8 @@ def values(selection: Sequence[tuple[E, list[StoredRun]]], key: str, asked: str)
     # What is not a number is neither above nor below one.
     found = [None if value is _ABSENT or value != value else value for value in found]
     if all(value is None for value in found):
-        hint = did_you_mean(key, {*FIELDS, *_keys([item for item, _ in selection])})
+        known = {*FIELDS, *_keys([item for item, _ in selection])}
+        hint = "" if key in known else did_you_mean(key, known)
         raise ConfigError(f"{asked}: no run that is listed has {key}{hint}")
     return found
 

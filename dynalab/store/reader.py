@@ -214,8 +214,11 @@ class Ensemble(Recorded):
 
     @property
     def convergence(self) -> Convergence | None:
-        """The task's convergence default."""
+        """The task's convergence default; of imported runs that they generalise, where a level says so."""
         rule = self.config.get("convergence") or {}
+        level = (self.config.get("levels") or {}).get("test_accuracy")
+        if not rule and self.imported and level is not None:
+            return Convergence("test_accuracy", float(level))
         metric, threshold = rule.get("metric"), rule.get("threshold")
         direction = rule.get("direction") or direction_of(metric or "")
         if metric is None or threshold is None or direction is None:

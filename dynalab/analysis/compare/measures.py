@@ -42,7 +42,8 @@ def rule_of(groups: Sequence[Group], keys: ConvergenceKeys) -> Convergence | Non
     Raises:
         ConfigError: They have different rules, or the keys do not say enough.
     """
-    rules = list(dict.fromkeys(group.convergence for group in groups))
+    # That imported runs generalise is a landmark already.
+    rules = list(dict.fromkeys(None if group.imported else group.convergence for group in groups))
     shared = rules[0] if len(rules) == 1 else None
     given = {name: value for name, value in vars(keys).items() if value is not None}
     if not given:

@@ -57,8 +57,12 @@ IN_WORDS = {
 class Config(Keys):
     """Keys of the analysis."""
 
-    low: float = key(0.9, "least ratio of sharpness to threshold that counts as at the edge", above=0, most=1)
-    high: float = key(1.25, "largest ratio that counts as at the edge", above=1)
+    low: float = key(
+        0.9, "least median ratio of sharpness to threshold from an arrival, at 1, on", above=0, most=1
+    )
+    high: float = key(
+        1.25, "largest median ratio there, and largest ratio that counts as at the edge", above=1
+    )
     leave: float = key(
         0.8, "ratio below which five rows in a row say that the run has left the edge", above=0, below=1
     )
@@ -284,18 +288,24 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     yield from _numbers(runs, summary)
     recorded = {run.id: run for run in runs_of(groups)}
     yield from _curves(runs, recorded)
+    losses = any(run.loss for run in runs)
     header = ["run", "verdict", "arrival", "left", "median ratio", "its IQR", "share of steps"]
+    header += ["loss up before / after"] * losses
     rows = [
         [
             *(run_cell(run.run), spoken(run.verdict), run.onset_step, run.end_step, run.median_ratio),
             *(run.iqr_ratio, run.fraction_at_edge),
-            run.loss and f"{100 * run.loss.loss_up_before:.0f}% / {100 * run.loss.loss_up_after:.0f}%",
+            *[run.loss and f"{100 * run.loss.loss_up_before:.0f}% / {100 * run.loss.loss_up_after:.0f}%"]
+            * losses,
             run.reason,
         ]
         for run in runs
     ]
-    caption = "Every run; the ratio is that at the edge, or of the last quarter"
-    yield Table([*header, "loss up before / after", "why"], rows, caption)
+    caption = (
+        "Every run; the ratio is that at the edge, or of the last quarter. A run arrives at the first row whose ratio "
+        "has risen from its minimum to 1, less two standard errors of its noise (15% at most), and stays near it"
+    )
+    yield Table([*header, "why"], rows, caption)
     if measured := _measured(runs):
         yield Say(measured, note=True)
     if findings.confirmation:
