@@ -406,3 +406,18 @@ def test_default_features_of_imported_runs(outputs):
     assert chosen["metrics"] == ["rare"]
     published = dynalab.analyze("hmm", ensemble, preset="paper", **keys)
     assert published["metrics"] == ["acc", "loss", "scale"]
+
+
+def test_what_is_no_table_and_what_a_result_does_not_have_are_said(outputs):
+    with pytest.raises(ConfigError, match=r"source: a dict is no table; legal: .*pandas\.DataFrame"):
+        dynalab.import_runs({"a": [1]}, "x", outputs=outputs)
+    keys = {
+        "run": "run",
+        "step": "step",
+        "renamed": {"acc": "test_accuracy"},
+        "levels": {"test_accuracy": 0.5},
+    }
+    made = [dynalab.import_runs(table(seed=seed), f"m{seed}", **keys) for seed in (0, 1)]
+    found = dynalab.analyze("compare", *made)
+    with pytest.raises(KeyError, match=r"compare-.* has no nonsense; there are id, kind, "):
+        found["nonsense"]

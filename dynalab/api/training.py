@@ -158,12 +158,17 @@ def import_runs(
     Raises:
         ConfigError: A table cannot be read so, or the name cannot be used.
     """
+    from dynalab.core.errors import ConfigError
     from dynalab.imports.rows import Form
     from dynalab.imports.runs import Changes
     from dynalab.imports.store import Order, import_table
 
     if isinstance(source, str | Path):
         source = [source]
+    if not isinstance(source, Sequence) and not hasattr(source, "columns"):
+        raise ConfigError(
+            f"source: a {type(source).__name__} is no table; legal: paths of files, or a pandas.DataFrame of it"
+        )
     tables = [user_path(item) for item in source] if isinstance(source, Sequence) else source
     runs = () if run is None else (run,) if isinstance(run, str) else tuple(run)
     form = Form(runs, step, key, value, wide, split)

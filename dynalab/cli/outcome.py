@@ -163,7 +163,9 @@ def _generalised(runs: list[StoredRun], level: float | None) -> str | None:
     summaries = [run.summary or {} for run in runs]
     steps = [item.get("generalised_step") for item in summaries]
     reached = len(steps) - steps.count(None)
-    if not runs:
+    ends = [item["final"] for item in summaries if item.get("final")]
+    if not runs or (ends and not any("test_accuracy" in end for end in ends)):
+        # A regression has nothing to generalise by.
         return None
     if not reached and level is None:
         return "no level"

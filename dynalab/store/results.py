@@ -129,6 +129,8 @@ class Result:
         )
 
     def __getitem__(self, key: str) -> Any:
+        if key not in self.data:
+            raise KeyError(f"{self.kind}-{self.id} has no {key}; there are {', '.join(self.data)}")
         return self.data[key]
 
     def tables(self) -> list[str]:
