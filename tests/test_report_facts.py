@@ -887,7 +887,9 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     monkeypatch.setattr(overview, "comparison", lambda *_, **__: Section("Comparison", "c"))
     monkeypatch.setattr(ensemble, "summary", lambda item: [f"{item.title} one.", f"{item.title} two."])
     monkeypatch.setattr(
-        ensemble, "section", lambda item, own, home, states: Section(item.title, item.anchor, (), own)
+        ensemble,
+        "section",
+        lambda item, own, home, states, beside: Section(item.title, item.anchor, (), [*own, *beside]),
     )
     monkeypatch.setattr(
         write,
@@ -923,8 +925,9 @@ def test_the_title_and_the_order_of_a_page(monkeypatch):
     assert [part.anchor for part in made.sections[1].sections] == ["pooled-both-3333333333"]
     assert made.commands == ["again"] and made.stored == ""
     alone = page(items[:1])
-    assert alone.summary == [("", ["t1 one.", "t1 two."])] and alone.answers == ["both says.", "own says."]
-    assert [part.title for part in alone.sections] == ["both", "own"]
+    # What is said beside settings that are not on the page comes after what is its own.
+    assert alone.summary == [("", ["t1 one.", "t1 two."])] and alone.answers == ["own says.", "both says."]
+    assert [part.title for part in alone.sections] == ["own", "both"]
     five = [shown([], digest=str(n) * 10, title=f"t{n}") for n in range(1, 6)]
     five[0].results = [result("all", "4" * 10, ensembles=[item.ensemble.id for item in five])]
     assert page(five).summary[-1][0] == "t1, t2, t3, t4 and 1 more together"

@@ -74,6 +74,7 @@ def jumped(gamma: float) -> list[str]:
     return [*WORDS, f"schedule.gamma={gamma}"]
 
 
+@pytest.mark.filterwarnings("ignore:schedule=step")
 def test_rows_are_the_runs_own_and_disturb_nothing(tmp_path):
     (among,) = train([*jumped(3.0), "seed=0..3", "compute.width=4"], outputs=tmp_path / "a")
     own = {run.label: among.forced_rows(run) for run in among.runs}
