@@ -30,6 +30,7 @@ from dynalab.launch import trials
 from dynalab.launch.train import Options
 from dynalab.launch.train import train as launch
 from dynalab.networks import compiler
+from dynalab.networks.compiled import LOSSES
 from dynalab.optim.ascent import joint_norm
 from dynalab.optim.updates import fuse
 from dynalab.store import series
@@ -45,6 +46,14 @@ pytestmark = pytest.mark.skipif(compiling.compiler() is None, reason="no C++ com
 PARITY = ["task=parity", "task.n=9", "train.batch_size=13", "model.hidden=[21]", "eval.every=10"]
 DIGITS = ["task=digits", "task.n_train=90", "train.batch_size=37", "model=mlp", "model.hidden=[19,33]"]
 GROKKING = ["task=grokking", "task.modulus=7", "model.width=20", "eval.every=10"]
+ONEHOT = ["task=grokking", "task.modulus=7", "model=onehot_mlp", "model.hidden=[19,21]", "eval.every=10"]
+GROMOV = [*GROKKING, "model=gromov", "task.loss=mse"]
+POLYNET = ["task=parity", "task.n=9", "train.batch_size=70", "model=polynet", "eval.every=10"]
+SINUSOID = ["task=parity", "task.n=9", "train.batch_size=70", "model=sinusoid", "eval.every=10"]
+MODES = [
+    *["train.modes=3", "train.modes_every=3", "train.modes_warmup=4", "train.modes_window=2"],
+    "train.modes_share=0.2",
+]
 MOMENTUM = ["optimizer=sgd", "optimizer.lr=0.03", "optimizer.momentum=0.9"]
 REGRESSION = ["task=regression", "model.hidden=[11]", "eval.every=10"]
 TEACHER = ["task.target=teacher", "task.teacher=[5,8,5]"]
@@ -129,14 +138,61 @@ KNOWN = {
         "optimizer.rho=0.3",
         "optimizer.orthogonal=true",
     ],
+    "one-hot": ONEHOT,
+    "one-hot, momentum, batches": [*ONEHOT, *MOMENTUM, "train.batch_size=8", "task.loss=stablemax"],
+    "one-hot, one hidden layer, lookahead, sam": [
+        *[*ONEHOT, "model.hidden=[5]", *LOOKAHEAD, "optimizer.inner=sam", "optimizer.lr=0.1"],
+        *["optimizer.rho=0.3", "train.norm_clamp=0.9", "train.accumulate=2"],
+    ],
+    "gromov": GROMOV,
+    "gromov, orthogonal, clipped": [
+        *GROMOV,
+        "optimizer.orthogonal=true",
+        "train.clip=0.01",
+        "train.temperature=2",
+    ],
+    "polynet": [*POLYNET, "model.degree=3", "optimizer.lr=0.3"],
+    "polynet of many factors, square, noise": [
+        *[*POLYNET, "model.degree=19", "task.loss=square", "task.label_noise=0.2", "optimizer=adam"],
+        "train.batch_size=150",
+    ],
+    "sinusoid": [*SINUSOID, "task.loss=logistic"],
+    "sinusoid, one layer": [*SINUSOID, "model.second_layer=false", *MOMENTUM],
+    "hinge, float64": [*PARITY, "train.loss_dtype=float64"],
+    "square, float64": [*PARITY, "train.loss_dtype=float64", "task.loss=square", "train.temperature=2"],
+    "logistic, float64": [*PARITY, "train.loss_dtype=float64", "task.loss=logistic", "task.samples=40"],
+    "mean squares, float64": [*GROMOV, "train.loss_dtype=float64", "train.temperature=2"],
+    "half squares, float64": [*DIGITS, "task.loss=mse", "train.loss_dtype=float64", *MOMENTUM],
+    "a regression, float64": [*REGRESSION, *TEACHER, "train.loss_dtype=float64"],
+    "adamw, nothing under the root": [*REGRESSION, *TEACHER, "optimizer=adamw", "optimizer.eps=0"],
+    "rmsprop, nothing under the root": [
+        *[*REGRESSION, *TEACHER, "optimizer=rmsprop", "optimizer.eps=0", "optimizer.momentum=0.5"],
+        "optimizer.lr=0.0001",
+    ],
+    "modes": [*GROKKING, *MODES],
+    "modes, an average": [*DIGITS, *MODES, "average=ema", "average.every=2"],
 }
 # What it does not know, and how it says so.
 UNKNOWN = {
     "model=nanda": [*GROKKING, "model=nanda"],
     "model=mlp": [*DIGITS, "model.norm=batch"],
-    "train.loss_dtype=float64": [*DIGITS, "task.loss=mse", "train.loss_dtype=float64"],
-    "optimizer.eps=0.0": ["task=regression", "model.hidden=[11]", "optimizer=adam", "optimizer.eps=0"],
 }
+
+NEW = (
+    "one-hot",
+    "gromov",
+    "polynet",
+    "sinusoid",
+    "sinusoid, one layer",
+    "hinge, float64",
+    "mean squares, float64",
+)
+# What is tried with vectors of other widths.
+NARROW = (
+    *("bits of several words, noise", "cube, adam", "two tables", "parts of unequal size"),
+    *("one-hot", "gromov", "polynet of many factors, square, noise", "sinusoid, one layer"),
+    *("logistic, float64", "mean squares, float64", "rmsprop, nothing under the root"),
+)
 
 
 EVALUATED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -189,6 +245,35 @@ def test_updates_are_those_of_the_networks(words, one_thread):
         torch.testing.assert_close(ours.updates.tensors()[name], moment, rtol=1e-2, atol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("name", ["hinge", *NEW])
+def test_gradients_are_those_of_doubles(name, one_thread):
+    """To what single precision resolves of all of a run's gradient."""
+    made = loop(KNOWN[name])
+    batch, weights = made.updates._data.train_batch(0), made.stack.trained
+    leaves = {key: param.detach().double().requires_grad_() for key, param in weights.items()}
+    inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
+    replace(made.updates._loss, dtype=torch.float64)(
+        made.stack.forward(inputs, leaves), batch
+    ).sum().backward()
+    made.updates.make_block(1, ["gradients"])
+    norms = joint_norm(leaf.grad for leaf in leaves.values())
+    for key, leaf in leaves.items():
+        apart = (made.updates.last.gradients[key] - leaf.grad).flatten(1).norm(dim=1)
+        assert (apart <= 3e-7 * norms).all(), key
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_long_trainings_stay_together(name, one_thread):
+    ours, plain = loop(KNOWN[name], range(2)), loop(KNOWN[name], range(2), compile=False)
+    while plain.step < 500:
+        plain.update()
+    while ours.step < 500:
+        ours.advance(500)
+    for split in ("train", "test"):
+        one, other = (made.measuring.evaluate(split)[f"{split}_loss"] for made in (ours, plain))
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-6)
+
+
 @pytest.mark.parametrize("words", KNOWN.values(), ids=KNOWN)
 def test_evaluations_are_those_of_the_networks(words, one_thread):
     ours, plain = loop(words, range(2)), loop(words, range(2), compile=False)
@@ -212,7 +297,7 @@ def test_evaluations_are_those_of_the_networks(words, one_thread):
 @pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx -mno-fma"])
 def test_processors_with_narrower_vectors_make_the_same(without, one_thread, monkeypatch):
     monkeypatch.setenv("CXX", f"{shlex.join(compiling.require())} {without}")
-    for name in ("bits of several words, noise", "cube, adam", "two tables", "parts of unequal size"):
+    for name in NARROW:
         test_updates_are_those_of_the_networks(KNOWN[name], one_thread)
         test_evaluations_are_those_of_the_networks(KNOWN[name], one_thread)
 
@@ -229,6 +314,9 @@ def test_processors_with_narrower_vectors_make_the_same(without, one_thread, mon
         "lookahead",
         "rmsprop, momentum",
         "sam of pairs",
+        "one-hot",
+        "gromov",
+        "polynet",
         "orthogonal",
         "lookahead, reset",
         "lookahead, pullback",
@@ -330,7 +418,10 @@ def test_the_first_of_the_largest_outputs_counts(one_thread):
     ("name", "masked"),
     [
         *((name, False) for name in ("hinge", "square, momentum, decay", "amsgrad, a schedule", "lookahead")),
-        *((name, False) for name in ("rmsprop, centered", "one neuron", "a norm of bits")),
+        *(
+            (name, False)
+            for name in ("rmsprop, centered", "one neuron", "a norm of bits", "modes", "one-hot")
+        ),
         *((name, True) for name in ("hinge", "amsgrad, a schedule")),
     ],
 )
@@ -379,6 +470,13 @@ def test_an_average_that_does_not_say_how_is_taken_as_without(one_thread, monkey
         "lookahead, reset, dampening",
         "lookahead, pullback",
         "a teacher of several outputs",
+        "one-hot",
+        "gromov",
+        "polynet of many factors, square, noise",
+        "sinusoid, one layer",
+        "logistic, float64",
+        "mean squares, float64",
+        "adamw, nothing under the root",
     ],
 )
 def test_a_runs_bits_depend_on_nothing_beside_it(name, masked, one_thread):
@@ -428,9 +526,10 @@ def test_the_last_update_of_a_block_can_be_looked_at(name, one_thread):
         ["task=grokking", "task.modulus=59", "model.width=9"],
         [*GROKKING, "optimizer=sam", "train.temperature=2", "task.loss=stablemax"],
         [*GROKKING, "train.loss_dtype=float64"],
+        [*ONEHOT, "task.modulus=59", "model.hidden=[9]"],
         ["task=parity", "task.n=9", "task.samples=150", "train.batch_size=full", "model.hidden=[21]"],
     ],
-    ids=["two pieces", "sam", "float64", "a sample of a parity"],
+    ids=["two pieces", "sam", "float64", "one-hot", "a sample of a parity"],
 )
 def test_the_next_update_tells_what_an_evaluation_would(words, one_thread):
     made, names = loop([*words, "eval.every=5"]), EVALUATED[:2]
@@ -649,18 +748,18 @@ def test_a_norm_is_held_where_it_was(one_thread):
     assert not any(x[1].any() for x in made.params) and all(x[0].any() for x in made.params)
 
 
-def test_what_it_cannot_do_is_said_once(tmp_path):
-    with pytest.warns(
-        UserWarning, match="compute.compile=true has no effect, for it does not know train.loss_dtype=float64"
-    ) as told:
-        train([*COMPILED, "train.loss_dtype=float64"], outputs=tmp_path)
+def test_what_it_cannot_do_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("dynalab.networks.compiled.LOSSES", LOSSES[:2])
+    line = "it does not know the loss of task=parity"
+    with pytest.warns(UserWarning, match=f"compute.compile=true has no effect, for {line}") as told:
+        train([*COMPILED, "task.loss=logistic"], outputs=tmp_path)
     assert len(told) == 1
     (parent,) = train([*RUNS, "train.steps=5", "train.clip=1"], outputs=tmp_path)
     with pytest.warns(
         UserWarning,
-        match="by rounding, too: those were made in compiled code, and it does not know train.loss_dtype",
+        match=f"by rounding, too: those were made in compiled code, and {line}",
     ):
-        dynalab.fork(parent, 4, ["train.loss_dtype=float64", "launcher=inline"])
+        dynalab.fork(parent, 4, ["task.loss=logistic", "launcher=inline"])
     train([*PLAIN, "train.steps=5", "seed=1"], outputs=tmp_path / "plain")
     with pytest.warns(UserWarning, match="goes on as it began, without compute.compile=true"):
         train([*COMPILED, "seed=1"], outputs=tmp_path / "plain")
@@ -808,6 +907,13 @@ def test_losses_of_stored_weights_are_the_recorded_rows(tmp_path, one_thread):
         "pieces",
         "float64",
         "stablemax",
+        "one-hot",
+        "gromov",
+        "polynet",
+        "sinusoid, one layer",
+        "hinge, float64",
+        "mean squares, float64",
+        "modes",
         "a teacher of several outputs",
     ):
         words = [*KNOWN[name], "train.steps=4", "eval.every=2", "snapshots.every=2", "launcher=inline"]

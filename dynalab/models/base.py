@@ -134,9 +134,15 @@ class Chain:
         activation: Its name.
         layers: The names of each layer's weight, (out, in), and bias, None where it has none.
         tables: The names of two tables (n, d) that stand before it: the activation of the sum of an example's two rows
-            goes into the first layer. None where examples do.
+            goes into the first layer. Or the name of one weight (d, 2 n), a layer on two one-hot vectors side by side,
+            whose columns are the rows of both. Empty where examples go into the first layer.
+        tables_bias: The name of what is added to that sum, (d,); None where nothing is.
+        head: What the last layer's outputs become: themselves (`linear`), their product, which is then the only output
+            (`product`), or each what the activation makes of it (`activated`).
     """
 
     activation: str
     layers: Sequence[tuple[str, str | None]]
-    tables: tuple[str, str] | None = None
+    tables: Sequence[str] = ()
+    tables_bias: str | None = None
+    head: str = "linear"

@@ -26,6 +26,7 @@ from dynalab.networks.stack import Stack
 from dynalab.tasks.loss import Loss
 
 ACTIVATIONS = ("relu", "tanh", "square", "cube", "gelu", "sin")
+HEADS = ("linear", "product", "activated")
 OF_LABELS = (
     "cross_entropy",
     "stablemax",
@@ -33,8 +34,6 @@ OF_LABELS = (
     "mean_square",
 )  # the squares of numbers as well, where targets have an axis more
 LOSSES = ("hinge", "square", "logistic", *OF_LABELS)
-# Those that are found in float64 as well.
-WIDE = ("cross_entropy", "stablemax")
 MOST_LAYERS, MOMENTS = 16, 3
 # Inputs that go through the code at once, where they are made as they are asked for.
 MOST_BYTES = 1 << 26
@@ -98,6 +97,9 @@ class Work(Structure):
         ("radii", c_void_p),
         ("weights", c_int64 * MOST_LAYERS),
         ("biases", c_int64 * MOST_LAYERS),
+        ("tables", c_int64 * 2),
+        ("shift", c_int64),
+        ("head", c_int64),
         ("params", POINTER(Param)),
         ("batches", c_void_p),
         ("losses", c_void_p),
@@ -118,16 +120,14 @@ def unknown(config: EnsembleConfig, stack: Stack, loss: Loss) -> str | None:
     if (
         chain is None
         or chain.activation not in ACTIVATIONS
+        or chain.head not in HEADS
         or len(chain.layers) > MOST_LAYERS
-        or {*trained} != {*(chain.tables or ()), *(name for layer in chain.layers for name in layer if name)}
+        or {*trained} != {*_parameters(chain)}
         or any(param.dtype != torch.float32 for param in trained.values())
     ):
         return f"it does not know this model={config.model.name}"
-    name = _lowered(loss)
-    if name not in LOSSES:
+    if _lowered(loss) not in LOSSES:
         return f"it does not know the loss of task={config.task.name}"
-    if loss.dtype != torch.float32 and (loss.dtype != torch.float64 or name not in WIDE):
-        return f"it does not know train.loss_dtype={config.train.loss_dtype}"
     return None
 
 
@@ -148,6 +148,12 @@ def passes(config: EnsembleConfig, stack: Stack, loss: Loss) -> Passes | None:
         return None
     code = made(None)
     return None if code is None else Passes(code, stack, loss)
+
+
+def _parameters(chain: Chain) -> Iterator[str]:
+    """Return the names of all that a chain is made of."""
+    first = (*chain.tables, chain.tables_bias)
+    return (name for names in (first, *chain.layers) for name in names if name is not None)
 
 
 def _chain(stack: Stack) -> Chain | None:
@@ -189,8 +195,9 @@ class Passes:
         self.work = Work(
             runs=stack.width,
             layers=len(chain.layers),
-            first=chain.tables is not None,
+            first=bool(chain.tables),
             activation=ACTIVATIONS.index(chain.activation),
+            head=HEADS.index(chain.head),
             loss=LOSSES.index(lowered),
             count=len(trained),
             temperature=loss.temperature,
@@ -199,6 +206,10 @@ class Passes:
         for i, (weight, bias) in enumerate(chain.layers):
             self.work.weights[i] = places[weight]
             self.work.biases[i] = -1 if bias is None else places[bias]
+        if chain.tables:
+            # Of one weight both halves.
+            self.work.tables[:] = places[chain.tables[0]], places[chain.tables[-1]]
+        self.work.shift = -1 if chain.tables_bias is None else places[chain.tables_bias]
 
     def means(
         self,

@@ -65,6 +65,23 @@ static inline bool largest_first(const float *out, Size classes, Size label) {
   return found;
 }
 
+// Of an output y and a sign, or a number: the loss, and its derivative.
+template <class Type> static inline Type loss_of_one(Size kind, Type y, Type target, Type &gradient) {
+  const Type margin = y * target;
+  if (kind == HINGE) {
+    const Type slack = 1 - margin;
+    gradient = slack <= 0 ? 0 : -target;
+    return slack < 0 ? 0 : slack;
+  }
+  if (kind == SQUARED) {
+    gradient = 2 * (y - target);
+    return (y - target) * (y - target);
+  }
+  const Type loss = (margin < 0 ? -margin : 0) + std::log1p(std::exp(-std::fabs(margin)));
+  gradient = std::expm1(-loss) * target;
+  return loss;
+}
+
 // Of outputs (rows, ld): returns the sum of losses, and in training turns them into the gradients of the mean over
 // `examples`. Says which are `right`, and of losses up to STABLEMAX what each is, where these are not null.
 template <bool TRAINS>
@@ -155,20 +172,10 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
     return total * part / 2;
   }
   for (Size r = 0; r < rows; r++, out += ld) {
-    const float target = batch.relevant ? signs[r] : targets[r * batch.target_row], y = out[0] * heat, margin = y * target;
-    if (right) right[r] = margin > 0;
-    float gradient, loss;
-    if (w.loss == HINGE) {
-      const float slack = 1 - margin;
-      gradient = slack <= 0 ? 0 : -target;
-      loss = slack < 0 ? 0 : slack;
-    } else if (w.loss == SQUARED) {
-      gradient = 2 * (y - target);
-      loss = (y - target) * (y - target);
-    } else {
-      loss = (margin < 0 ? -margin : 0) + std::log1p(std::exp(-std::fabs(margin)));
-      gradient = TRAINS ? std::expm1(-loss) * target : 0;
-    }
+    const float target = batch.relevant ? signs[r] : targets[r * batch.target_row], y = out[0] * heat;
+    if (right) right[r] = y * target > 0;
+    float gradient;
+    const float loss = loss_of_one(w.loss, y, target, gradient);
     total += loss;
     if (each) each[r] = loss;
     // What overflowed goes on as it would in a product with 0.
@@ -177,39 +184,69 @@ static double lowered(const Work &w, float *out, Size rows, Size ld, Size classe
   return total;
 }
 
-// As `lowered`, of losses of labels, in float64 from the outputs on; `row` is room for those of an example.
+// Of outputs of one example in float64: the surprisal of its label, and of `row`, room for its outputs, what remains to
+// be divided by the sum that is returned.
+static double surprisal_wide(bool stable, double heat, const float *out, Size ld, Size classes, Size label, double *row,
+                             double &sum) {
+  constexpr Size H = V / 2;
+  double most = -INFINITY;
+  for (Size c = 0; c < classes; c++) {
+    row[c] = out[c] * heat;
+    most = row[c] > most ? row[c] : most;
+  }
+  const double own = stable ? log_stabilised(row[label]) : row[label] - most;
+  Doubles sums{};
+  for (Size c = 0; c < ld; c += H) {
+    Doubles x = *(const Doubles *)(row + c);
+    x = stable ? stabilised(x) : exponential(x - most);
+    for (Size i = 0; c + H > classes && i < H; i++) x[i] = c + i < classes ? x[i] : 0;
+    sums += *(Doubles *)(row + c) = x;
+  }
+  sum = 0;
+  for (Size i = 0; i < H; i++) sum += sums[i];
+  return std::log(sum) - own;
+}
+
+// As `lowered`, in float64 from the outputs on; `row` is room for those of an example.
 template <bool TRAINS>
 static double lowered_wide(const Work &w, float *out, Size rows, Size ld, Size classes, const Batch &batch, Size run,
-                           Size first, Size examples, uint8_t *right, double *each, double *row) {
-  constexpr Size H = V / 2;
-  const int64_t *labels = (const int64_t *)batch.targets + run * batch.target_run + first * batch.target_row;
-  const bool stable = w.loss == STABLEMAX;
+                           Size first, const float *signs, Size examples, uint8_t *right, double *each, double *row) {
+  const Size start = run * batch.target_run + first * batch.target_row;
+  const int64_t *labels = (const int64_t *)batch.targets + start;
+  const float *targets = (const float *)batch.targets + start;
+  const bool one = w.loss < CROSS_ENTROPY, squares = w.loss >= HALF_SQUARES, stable = w.loss == STABLEMAX;
   const double heat = 1 / w.temperature, share = heat / examples;
+  const double part = w.loss == HALF_SQUARES ? 1 : 2.0 / classes;
+  if (batch.columns) within(batch.columns - 1, classes), within(classes - 1, batch.columns);
   double total = 0;
-  for (Size r = 0; r < rows; r++, out += ld) {
-    const Size label = within(labels[r * batch.target_row], classes);
-    double most = -INFINITY, sum = 0;
-    for (Size c = 0; c < classes; c++) {
-      row[c] = out[c] * heat;
-      most = row[c] > most ? row[c] : most;
+  for (Size r = 0; r < rows; r++, out += ld, labels += batch.target_row, targets += batch.target_row) {
+    double loss = 0;
+    if (one) {
+      const double target = batch.relevant ? signs[r] : targets[0], y = out[0] * heat;
+      if (right) right[r] = y * target > 0;
+      double gradient;
+      loss = loss_of_one(w.loss, y, target, gradient);
+      if (TRAINS) out[0] = std::isfinite(out[0]) ? (float)(gradient * share) : NAN;
+    } else if (squares) {
+      const Size label = batch.columns ? -1 : within(labels[0], classes);
+      if (right && !batch.columns) right[r] = largest_first(out, classes, label);
+      for (Size c = 0; c < classes; c++) {
+        const double error = out[c] * heat - (batch.columns ? targets[c] : (double)(c == label));
+        loss += error * error;
+        if (TRAINS) out[c] = (float)(error * part * share);
+      }
+      loss *= part / 2;
+    } else {
+      const Size label = within(labels[0], classes);
+      if (right) right[r] = largest_first(out, classes, label);
+      double sum;
+      loss = surprisal_wide(stable, heat, out, ld, classes, label, row, sum);
+      for (Size c = 0; TRAINS && c < classes; c++)
+        out[c] = (float)((row[c] / sum - (c == label)) * (stable ? slope(row[c]) : 1) * share);
+      for (Size c = classes; TRAINS && c < ld; c++) out[c] = 0;
     }
-    if (right) right[r] = largest_first(out, classes, label);
-    const double own = stable ? log_stabilised(row[label]) : row[label] - most;
-    Doubles sums{};
-    for (Size c = 0; c < ld; c += H) {
-      Doubles x = *(const Doubles *)(row + c);
-      x = stable ? stabilised(x) : exponential(x - most);
-      for (Size i = 0; c + H > classes && i < H; i++) x[i] = c + i < classes ? x[i] : 0;
-      sums += *(Doubles *)(row + c) = x;
-    }
-    for (Size i = 0; i < H; i++) sum += sums[i];
-    const double surprisal = std::log(sum) - own;
-    total += surprisal;
-    if (each) each[r] = surprisal;
-    if (!TRAINS) continue;
-    for (Size c = 0; c < classes; c++)
-      out[c] = (float)((row[c] / sum - (c == label)) * (stable ? slope(row[c]) : 1) * share);
-    for (Size c = classes; c < ld; c++) out[c] = 0;
+    total += loss;
+    if (each) each[r] = loss;
   }
   return total;
 }

@@ -4,9 +4,10 @@
 #include <cstring>
 #include <stdexcept>
 
-constexpr Size ROWS = 64, LAYERS = 16, GROUP = 3, SUMS = 1 << GROUP, WIDE = 8;
+constexpr Size ROWS = 64, LAYERS = 16;
 enum First { DENSE, PAIRS };
 enum Activation { RELU, TANH, SQUARE, CUBE, GELU, SIN };
+enum Head { LINEAR, PRODUCT, ACTIVATED }; // themselves; their product, the only output; each what it is activated to
 enum Loss { HINGE, SQUARED, LOGISTIC, CROSS_ENTROPY, STABLEMAX, HALF_SQUARES, MEAN_SQUARES }; // from the fourth on of several outputs
 enum Optimizer { SGD, ADAM, ADAMW, RMSPROP };
 
@@ -48,7 +49,7 @@ struct Work {
   double rho;   // how far SAM climbs before its gradient is taken; 0: it does not
   double clip;  // the largest norm of a gradient; 0: any
   Size orthogonal; // whether gradients are taken across the weights
-  Size wide;       // whether losses are found in float64, of labels alone
+  Size wide;       // whether losses are found in float64
   double alpha; // of Lookahead the size of a slow step, its updates between two, and those since the last
   Size period, since;
   Size resets; // whether its slow steps let moments begin anew
@@ -56,6 +57,10 @@ struct Work {
   const uint8_t *lost;  // (S,): whether a run is no longer updated
   const double *radii;  // (S,): the norm at which all of a run's weights are held together; null: at none
   Size weights[LAYERS], biases[LAYERS]; // places among the parameters; -1: no bias
+  // Of pairs of symbols the places of both tables, (n, d) each, or twice that of a weight (d, 2 n) on two one-hot
+  // vectors, and of what is added to the sum of their lines; -1: nothing.
+  Size tables[2], shift;
+  Size head; // what the last layer's outputs become
   Param *params;
   const Batch *batches; // (steps) of an evaluation, (steps, parts) of updates
   double *losses; // (steps, S)

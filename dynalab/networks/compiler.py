@@ -15,7 +15,7 @@ from dynalab.core.errors import ConfigError
 
 SOURCE = Path(__file__).with_name("compiled.cpp")
 KEY = "compute.compile=true"
-MODELS = ("mlp", "embedding_mlp")
+MODELS = ("mlp", "embedding_mlp", "onehot_mlp", "gromov", "polynet", "sinusoid")
 
 
 def require() -> None:

@@ -58,12 +58,7 @@ def unknown(
         return f"optimizer={config.optimizer.name} has groups that differ in more than weight decay"
     asked = {
         "train.sphere=true": train.sphere,
-        f"train.modes={train.modes}": train.modes is not None,
         f"average={getattr(config.average, 'name', None)}": averaging is not None and not averaging.is_known,
-    }
-    # What lies behind the last column would be 0 / 0.
-    asked |= {
-        f"optimizer.eps={group['eps']}": not np.float32(group["eps"]) for group in groups if "eps" in group
     }
     found = [word for word, said in asked.items() if said]
     return f"it does not know {found[0]}" if found else None

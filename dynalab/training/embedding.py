@@ -41,6 +41,11 @@ class Embedding:
         self._sizes = [param[0].numel() for param in self._params]
         self.load({})
 
+    def next_due(self, step: int) -> int:
+        """Return the next step after `step` at which weights are taken into modes."""
+        every = self._keys.modes_every
+        return step - step % every + every
+
     def take(self, step: int, lost: Tensor | None) -> None:
         """Embed after `step` updates; `lost` says which runs have diverged, (S,), where any has."""
         if step % self._keys.modes_every:

@@ -170,8 +170,12 @@ class Loop:
             self.update()
             return
         step = self.step
-        end = self.measuring.next_look(step, min(end, step - step % BLOCK + BLOCK))
-        self.updates.make_block(end - step, self.measuring.needs_at(end))
+        end = min(end, step - step % BLOCK + BLOCK)
+        if self.embedding is not None:
+            end = min(end, self.embedding.next_due(step))
+        end = self.measuring.next_look(step, end)
+        embed = self.embedding.take if self.embedding is not None else None
+        self.updates.make_block(end - step, self.measuring.needs_at(end), embed)
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Return the rows of the current step: cadence -> metric -> (S,)."""

@@ -177,10 +177,16 @@ class Updates:
         blank = torch.full((self.stack.width,), torch.nan, dtype=torch.float64)
         return {name: Promised(name, (coming.result,), blank, coming.is_open) for name in names}
 
-    def make_block(self, count: int, wanted: Collection[str]) -> None:
+    def make_block(
+        self,
+        count: int,
+        wanted: Collection[str],
+        embed: Callable[[int, Tensor | None], None] | None = None,
+    ) -> None:
         """Make some updates in compiled code, and keep of the last one what is wanted of the fields of `Update`.
 
-        Weights are averaged there, too.
+        Weights are averaged there, too. After the last one `embed`, where it is given, may replace them, as it is told
+        the step and which runs have diverged.
         """
         assert self._compiled is not None
         steps = range(self.step, self.step + count)
@@ -191,7 +197,9 @@ class Updates:
         else:
             batches = [self._data.train_batch(number) for number in numbers]
         factors = [self._factor(step) for step in steps]
-        takings = self._averaging.ahead(self.step, count) if self._averaging is not None else ()
+        # What replaces weights does so before they are averaged.
+        ahead = count if embed is None else count - 1
+        takings = self._averaging.ahead(self.step, ahead) if self._averaging is not None else ()
         coming, self._coming = self._coming, None
         if coming is not None and not coming.is_open():
             coming = None
@@ -207,8 +215,12 @@ class Updates:
         self.step += count
         if self.step % BLOCK == 0:
             self.let_go()
+        lost = self.gradients.lost
+        if embed is not None:
+            embed(self.step, lost)
         if self._averaging is not None:
-            self._averaging.let_go(self.step, self.gradients.lost)
+            take = self._averaging.let_go if embed is None else self._averaging.take
+            take(self.step, lost)
 
     def make(self, wanted: Collection[str]) -> None:
         """Make the update `step` -> `step + 1`, and keep of it what is wanted of the fields of `Update`."""

@@ -101,6 +101,10 @@ class Gromov(nn.Module):
         left, right = columns.split(self.symbols, dim=1)
         return two_tables(left, right, params["w2"], inputs, "square")
 
+    def chain(self) -> Chain:
+        """Return what the network is as a chain of layers."""
+        return Chain("square", [("w2", None)], ["w1"])
+
     def tables(self, params: Mapping[str, Tensor]) -> Tables:
         """Return both halves of W1 side by side, (n, 2 N), and W2, of one run."""
         return Tables(_halves(params["w1"]), params["w2"], neurons=True)
@@ -136,6 +140,11 @@ class OneHotMLP(nn.Module):
             weight = params[f"layers.{i}.weight"].transpose(1, 2)
             x = torch.baddbmm(params[f"layers.{i}.bias"][:, None], torch.relu(x), weight)
         return x
+
+    def chain(self) -> Chain:
+        """Return what the network is as a chain of layers."""
+        names = [(f"layers.{i}.weight", f"layers.{i}.bias") for i in range(len(self.layers))]
+        return Chain("relu", names[1:], names[0][:1], names[0][1])
 
     def tables(self, params: Mapping[str, Tensor]) -> Tables:
         """Return both halves of the first layer's weight side by side, (n, 2 h), and the last one's, of one run."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from dynalab.models.base import Chain
+
 
 def _linear(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Return the linear layer of S runs: inputs (S, B, n) to (S, k, B)."""
@@ -39,6 +41,10 @@ class PolyNet(nn.Module):
         """Map the examples of S runs, (S, B, ...), to outputs (S, B, 1)."""
         return _product(_linear(params, inputs.flatten(2)), 1)[..., None]
 
+    def chain(self) -> Chain:
+        """Return what the network is as a chain of layers; of one layer no activation matters."""
+        return Chain("square", [("layer.weight", "layer.bias")], head="product")
+
 
 class Sinusoid(nn.Module):
     """f(x) = u sin(w . x + b) + c, or sin(w . x + b) without its second layer: one neuron."""
@@ -57,3 +63,10 @@ class Sinusoid(nn.Module):
         """Map the examples of S runs, (S, B, ...), to outputs (S, B, 1)."""
         wave = torch.sin(_linear(params, inputs.flatten(2))).transpose(1, 2)
         return wave if self.head is None else wave * params["head.weight"] + params["head.bias"][:, None]
+
+    def chain(self) -> Chain:
+        """Return what the network is as a chain of layers."""
+        layer = ("layer.weight", "layer.bias")
+        if self.head is None:
+            return Chain("sin", [layer], head="activated")
+        return Chain("sin", [layer, ("head.weight", "head.bias")])
