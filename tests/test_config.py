@@ -134,6 +134,8 @@ def test_steps_and_epochs():
         ("hydra.sweep.dir=x", "use outputs=DIR"),
         ("train.precision=16", "mixed precision is not supported yet"),
         ("task", "expected KEY=VALUE"),
+        ("seed", "seed: expected KEY=VALUE"),
+        ("seed_streams.init", "expected KEY=VALUE"),
         ("optimizer.lr=[1", "optimizer.lr=[1: cannot be parsed: a bracket has no other end"),
         ("optimizer.lr=1e-3,", "optimizer.lr=1e-3,: cannot be parsed: a value is missing beside a comma"),
         ("optimizer.lr=1,,2", "a value is missing beside a comma"),

@@ -212,10 +212,16 @@ def _sign_and_key(word: str) -> tuple[str, str]:
     return match[1] or "", match[2]
 
 
+def _without_value(word: str) -> ConfigError:
+    return ConfigError(f"{shown(word)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
+
+
 def _seeds(word: str, key: str) -> Override:
     """Return the override of a word about seeds."""
     if key != "seed" and key.removeprefix("seed_streams.") not in STREAMS:
         raise ConfigError(f"{key}: no such stream; there are {', '.join(STREAMS)}")
+    if "=" not in word:
+        raise _without_value(word)
     text = word.partition("=")[2]
     if key != "seed" and text == "null":
         return Override(key, (None,), word)
@@ -225,7 +231,7 @@ def _seeds(word: str, key: str) -> Override:
 def _read(word: str, sign: str, key: str, options: Callable[[str], Sequence[str]]) -> Override:
     """Return the override of any other word."""
     if ("=" not in word and sign != "~") or not key:
-        raise ConfigError(f"{shown(word)}: expected KEY=VALUE, for example task=grokking or seed=0..19")
+        raise _without_value(word)
     values, package, sweep = values_of(word, key, options)
     if sweep and key.startswith(_NOT_SWEPT):
         raise ConfigError(f"{word}: {key} takes one value a command")
