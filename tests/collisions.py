@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from dynalab.show.blocks import Block
 from dynalab.show.blocks import Figure as Shown
 from dynalab.show.plots import draw
+from dynalab.show.plots.fit import settle
 from dynalab.show.plots.style import style
 
 # Widths of figures of papers, in inches: one column, one and a half, two.
@@ -62,6 +63,9 @@ def drawn(figure: Figure) -> list[tuple[str, np.ndarray]]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Text, "draw", noted)
         with style():
+            # As pages and pictures draw it: it is laid out.
+            settle(figure)
+            figure.set_layout_engine(None)
             figure.draw_without_rendering()
     return [*made.values()]
 

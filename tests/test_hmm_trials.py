@@ -21,6 +21,12 @@ def test_states_are_taken_for_one_below_the_limit_of_rows_alone():
         assert rows < ROWS_A_FEATURE and found == 1
 
 
+@pytest.mark.parametrize("number", [47, 74])
+def test_a_jump_is_found_and_a_phase_is_called_none(number):
+    there, none = (hmm_trials.jumping(number, jumps) for jumps in (True, False))
+    assert there.found and not there.wrong and none.said == 0 and none.n_states > 1
+
+
 def test_the_robust_preset_explains_unseen_runs_no_worse_than_the_published_one():
     truth = simulate("ar", 3, n_runs=10, n_rows=80, seed=2)
     robust, paper = hmm_trials.presets(truth.trajectories, max_states=3, restarts=2, workers=1)

@@ -136,7 +136,8 @@ def _spell(steps: Sequence[float]) -> list[Cell | None]:
 def short(findings: Findings) -> tuple[list[int], int]:
     """Return which states are left within a row or two, and within how many, where runs are long enough to last longer.
 
-    States of dynamics need such a one where levels jump and what scatters about them depends on the row before.
+    States of dynamics need such a one where levels jump and what scatters about them depends on the row before. How
+    often phases are called so, and jumps are, is measured by hmm-jumps of scripts/verify.
     """
     n_states, rows = findings.n_states, [len(run.states) for run in findings.states]
     # Those between two others: how long the first had lasted, and the last would, nobody saw.

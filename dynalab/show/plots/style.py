@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, NullFormatter
 
@@ -197,10 +198,11 @@ def new_figure(
         width, asked = checked(size)
         tall = min(height * (stacked if width < NARROW else 1.0), MOST)
         height = tall if asked is None else asked
-    if fixed:
-        return Figure(figsize=(width, height))
     free = size is None or size[1] is None
-    return Figure(figsize=(width, height), layout=Fitted(free=free))
+    figure = Figure(figsize=(width, height), layout=None if fixed else Fitted(free=free))
+    # It measures all words of the figure; without one each is measured by a canvas that is made for it.
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def checked(size: Size) -> Size:
