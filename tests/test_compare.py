@@ -870,6 +870,13 @@ def test_what_was_swept_is_told_from_what_follows():
     assert swept(lockstep) == [{"lr": 0.1}, {"lr": 0.2}]
     assert labels(lockstep, "ab") == ["lr 0.1, decay 0", "lr 0.2, decay 1.5"]
     assert labels([{"a": 1}, {"a": 2}, {"a": 2}, {}], "wxyz") == ["a 1", "a 2 (x)", "a 2 (y)", "z"]
+    # Six digits are enough where they tell all values apart.
+    close = [{"lr": lr, "rho": rho} for lr in (0.1234567, 0.1234568) for rho in (1 / 3, 0.5)]
+    assert labels(close, "abcd")[:3] == [
+        "lr 0.1234567, rho 0.333333",
+        "lr 0.1234567, rho 0.5",
+        "lr 0.1234568, rho 0.333333",
+    ]
     # With two keys those are compared that differ in one.
     assert [*comparable(grid)] == [(0, 1), (0, 2), (1, 3), (2, 3)]
     assert crossed(grid)

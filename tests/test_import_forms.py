@@ -480,6 +480,8 @@ def test_settings_with_equal_rows_are_two_and_a_frame_may_have_them_too(outputs)
         ("--setting rate", "--setting rate: no such column (did you mean"),
         ("--setting lr", "--setting lr: lr is 0.5 in every row; expected several settings"),
         ("--setting step --step step", "--setting step: this column has another meaning already"),
+        ("--run lr,rat --setting lr", "--setting lr: this column has another meaning already"),
+        ("--run lr,rat --split rat", "--split rat: this column has another meaning already"),
         ("--setting lr --setting lr", "--setting lr: this column has another meaning already"),
         ("--setting loss", "--setting loss: has 120 values; expected 100 at most"),
     ],
@@ -490,3 +492,49 @@ def test_columns_that_are_no_settings_are_refused(tmp_path, here, outputs, words
     answer = here("import", str(path), "--name", "mine", *words.split())
     assert answer.code == 2 and said in answer.err and len(answer.err.splitlines()) == 1, answer.err
     assert not outputs.exists()
+
+
+def test_a_setting_without_a_finite_number_is_its_text(tmp_path, here):
+    path, values = tmp_path / "sweep.csv", ("1.0", "inf", "nan", "1" + "0" * 400)
+    path.write_text(sweep(*values))
+    made = here("import", str(path), "--name", "mine", "--setting", "lr", "--run", "opt,seed", "--json")
+    assert made.code == 0, made.err
+    stored = dynalab.load_all("mine")
+    assert {item.config["import"]["settings"]["lr"] for item in stored} == {1.0, *values[1:]}
+    compared = here("analyze", "compare", "mine", "--json")
+    assert compared.code == 0, compared.err
+
+
+def test_a_damaged_import_stands_in_no_other_s_way_and_is_made_whole(tmp_path, here):
+    path, other = tmp_path / "sweep.csv", tmp_path / "other.csv"
+    path.write_text(sweep("0.1", "0.2"))
+    other.write_text(sweep("0.3", "0.4"))
+    words = ("--setting", "lr", "--run", "opt,seed")
+    assert here("import", str(path), "--name", "mine", *words).code == 0
+    harmed = dynalab.load("mine-lr0.1")
+    text = harmed.paths.config.read_text()
+    harmed.paths.config.write_text(text.replace("lr: 0.1", "lr: .inf"))
+    beside = here("import", str(other), "--name", "yours", *words)
+    assert beside.code == 0 and beside.err.count(f"{harmed.id} is left out") == 1, beside.err
+    assert len(dynalab.load_all("yours")) == 2
+    again = here("import", str(path), "--name", "mine", *words)
+    assert again.code == 0 and f"{harmed.id} was damaged; it is stored again (" in again.err, again.err
+    assert dynalab.load("mine-lr0.1").config["import"]["settings"] == {"lr": 0.1}
+    assert len(dynalab.load_all("mine")) == 2
+    harmed.paths.config.write_text("task: {")
+    removed = here("runs", "rm", harmed.id, "--yes")
+    assert removed.code == 0, removed.err
+
+
+def test_names_of_settings_have_all_digits_and_mean_one_each(tmp_path, here, outputs):
+    path = tmp_path / "sweep.csv"
+    words = ("--name", "mine", "--setting", "lr", "--run", "opt,seed", "--json")
+    path.write_text(sweep("adam w", "adam_w"))
+    refused = here("import", str(path), *words)
+    assert refused.code == 2 and len(refused.err.splitlines()) == 1 and not outputs.exists()
+    assert "--setting lr: adam w and adam_w would both be called mine-lradam_w; rename one" in refused.err
+    path.write_text(sweep("0.1234567", "0.1234568", "1048576.5", "1.0", "3e20", "1e-5"))
+    made = here("import", str(path), *words).json["ensembles"]
+    values = ("0.1234567", "0.1234568", "1048576.5", "1", "3e20", "1e-05")
+    assert [item["name"] for item in made] == [f"mine-lr{value}" for value in values]
+    assert len({dynalab.load(item["name"]).id for item in made}) == 6

@@ -137,7 +137,8 @@ def import_runs(
         ensemble = dynalab.import_runs(table, "mine", run="run", step="step", renamed={"loss": "train_loss"})
         ensemble = dynalab.import_runs("logs", "others")              # a folder of tables
 
-    What is not said of the form is taken from the header, in a warning.
+    What is not said of the form is taken from the header, in a warning. A table of a whole sweep, an ensemble a
+    setting, is taken in by `dynalab import --setting`; `load_all(name)` opens them.
 
     Args:
         source: A file (CSV, TSV, Parquet, JSON lines), a folder of such, several, or a data frame.

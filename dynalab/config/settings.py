@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from dynalab.config.words import word_of
@@ -74,21 +74,28 @@ def labels(trees: Sequence[Tree], others: Sequence[str], most: int = 4) -> list[
     if settings and len(settings[0]) > most:
         settings = swept(trees)
     ends = Counter(key.rpartition(".")[2] for key in (settings[0] if settings else ()))
-    made = [", ".join(_words(setting, ends)) for setting in settings]
+    exact = {key for key in (settings[0] if settings else ()) if look_alike([own[key] for own in settings])}
+    made = [", ".join(_words(setting, ends, exact)) for setting in settings]
     return [
         label if label and made.count(label) == 1 else f"{label} ({other})" if label else other
         for label, other in zip(made, others, strict=True)
     ]
 
 
-def _words(setting: Tree, ends: Mapping[str, int]) -> list[str]:
+def look_alike(values: Iterable[Any]) -> bool:
+    """Return whether some numbers look alike with six digits."""
+    numbers = {value for value in values if isinstance(value, float)}
+    return len({f"{value:g}" for value in numbers}) < len(numbers)
+
+
+def _words(setting: Tree, ends: Mapping[str, int], exact: Container[str]) -> list[str]:
     """Return words for what a setting has; what others alone have, as an edit and its keys, is said by its absence."""
-    there = [_word(key, value, ends) for key, value in setting.items() if value is not None]
+    there = [_word(key, value, ends, key in exact) for key, value in setting.items() if value is not None]
     missing = (("edit.", "no edit"), ("parent", "no fork"))
     return there or [said for start, said in missing if any(key.startswith(start) for key in setting)][:1]
 
 
-def _word(key: str, value: Any, ends: Mapping[str, int]) -> str:
+def _word(key: str, value: Any, ends: Mapping[str, int], exact: bool) -> str:
     end = key.rpartition(".")[2]
     if end == "name":
         return str(value)
@@ -97,7 +104,9 @@ def _word(key: str, value: Any, ends: Mapping[str, int]) -> str:
     if key == "parent":
         return f"fork of {value}"
     name = key if ends[end] > 1 else spoken_key(key)
-    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {word_of(value)}"
+    if isinstance(value, float):
+        return f"{name} {value!r}" if exact else f"{name} {value:g}"
+    return f"{name} {word_of(value)}"
 
 
 def spoken_key(key: str) -> str:

@@ -127,9 +127,7 @@ def _run_columns(frame: pd.DataFrame, form: Form) -> tuple[list[str], list[str]]
         # A seed that several columns tell apart is no name; contradictions will say so.
         name = guess_column([name for name in frame.columns if name != form.split], RUNS)
         return ([], []) if name is None else ([name], [f"column {name} names the runs"])
-    words = [
-        part.strip() for word in form.run for part in ([word] if word in frame.columns else word.split(","))
-    ]
+    words = form.run_columns(frame.columns)
     for word in words:
         require_column(frame, "run", word)
     if len(set(words)) < len(words):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,12 @@ class Form:
     def setting_columns(self) -> list[str]:
         """The columns of `settings`, one by one."""
         return [part.strip() for word in self.settings for part in word.split(",")]
+
+    def run_columns(self, columns: Container[str]) -> list[str]:
+        """Return what `run` says, one by one; of those that are `columns` a word is one of them, also with commas."""
+        return [
+            part.strip() for word in self.run for part in ([word] if word in columns else word.split(","))
+        ]
 
     def names_runs(self, column: str) -> bool:
         """Return whether a column may name runs, or settings of theirs."""
@@ -131,7 +137,7 @@ def pieces_of(frame: pd.DataFrame, form: Form) -> np.ndarray | None:
         return None
     option = f"--split {form.split}"
     require_column(frame, "split", form.split)
-    if form.split in (form.step, form.key, form.value) or form.split in form.run:
+    if form.split in (form.step, form.key, form.value, *form.run_columns(frame.columns)):
         raise ConfigError(f"{option}: this column has another meaning already")
     return names(frame[form.split], option)
 

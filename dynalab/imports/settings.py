@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,10 @@ def apart(frame: pd.DataFrame, form: Form) -> Iterator[tuple[Setting, pd.DataFra
     if not columns:
         yield (), frame
         return
-    cells = []
+    taken, cells = (*form.run_columns(frame.columns), form.step, form.key, form.value, form.split), []
     for name in columns:
         option = f"--setting {require_column(frame, 'setting', name)}"
-        if name in (form.step, form.key, form.value, form.split, *form.run) or columns.count(name) > 1:
+        if name in taken or columns.count(name) > 1:
             raise ConfigError(f"{option}: this column has another meaning already")
         cells.append([value_of(text) for text in names(frame[name], option)])
         if len({*cells[-1]}) > MOST:
@@ -48,19 +49,26 @@ def apart(frame: pd.DataFrame, form: Form) -> Iterator[tuple[Setting, pd.DataFra
 
 
 def value_of(text: str) -> int | float | str:
-    """Return what a cell says: a number where it is one, so that 0.10 and 1e-1 are one setting, else its text."""
-    for kind in (int, float):
-        try:
-            return kind(text) if "_" not in text else text
-        except ValueError:
-            continue
-    return text
+    """Return what a cell says: a finite number where it is one, so that 0.10 and 1e-1 are one setting, or its text."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    # For Python 1_000 is a number; in a table it is a name. Readers of stored keys take no `inf` for a number.
+    if "_" in text or not math.isfinite(value):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return value
 
 
 def names_of(name: str, settings: Sequence[Setting]) -> list[str]:
-    """Return what the ensemble of each setting is called, `mine-lr0.1`."""
+    """Return what the ensemble of each setting is called, `mine-lr0.1`, with all digits of a number."""
     columns = [column for column, _ in settings[0]]
-    texts = [
-        [f"{value:g}" if isinstance(value, float) else str(value) for _, value in own] for own in settings
-    ]
+    texts = [[_text(value) for _, value in own] for own in settings]
     return [f"{name}-{text}" for text in joined_names(columns, [*np.array(texts, dtype=object).T])]
+
+
+def _text(value: float | str) -> str:
+    return repr(value).removesuffix(".0").replace("e+", "e") if isinstance(value, float) else str(value)

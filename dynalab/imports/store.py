@@ -15,7 +15,7 @@ import numpy as np
 
 from dynalab.config.suggest import listing
 from dynalab.core.atomic import check_writable, write_json
-from dynalab.core.errors import ConfigError
+from dynalab.core.errors import ConfigError, StoreError
 from dynalab.core.words import listed
 from dynalab.imports.forms import read_rows
 from dynalab.imports.rows import Form, Rows, check_pieces, joined, named_by_tensorboard
@@ -181,15 +181,16 @@ def store(
     """Store runs under a name that was checked, an ensemble a setting; `about` says where they come from.
 
     Raises:
-        ConfigError: A level is of no metric.
+        ConfigError: A level is of no metric, or two settings would have one name.
         StoreError: They cannot be written.
     """
     for imported in several:
         _check_levels(imported, order)
     names = [[name]]
     if several[0].setting:
-        own = names_of(name, [item.setting for item in several])
-        names = [[check_name(one, None), name] for one in own]
+        settings = [item.setting for item in several]
+        names = [[check_name(one, None), name] for one in names_of(name, settings)]
+        _refuse_one_name([one for one, _ in names], settings)
         about = {**about, "family": name}
     paths = OutputPaths(outputs)
     refuse_links(paths.imports_lock.parent)
@@ -207,6 +208,19 @@ def store(
             paths.last, {"schema_version": 1, "ensembles": [places[place] for place in sorted(places)]}
         )
     return outcomes
+
+
+def _refuse_one_name(names: Sequence[str], settings: Sequence[Setting]) -> None:
+    """Refuse settings that differ in what no name can hold, or behind its last letter."""
+    first: dict[str, Setting] = {}
+    for name, setting in zip(names, settings, strict=True):
+        if (other := first.setdefault(name, setting)) is not setting:
+            columns = ",".join(column for column, _ in setting)
+            one, two = (" ".join(str(value) for _, value in own) for own in (other, setting))
+            raise ConfigError(
+                f"--setting {columns}: {one} and {two} would both be called {name}; rename one in the table, "
+                "or choose a shorter --name"
+            )
 
 
 def _check_levels(imported: Imported, order: Order) -> None:
@@ -314,11 +328,25 @@ def _store(
 ) -> Outcome:
     """Store one ensemble under its names, which those `beside` it may share."""
     name = called[0]
-    stored = [StoredEnsemble(paths) for paths in outputs.ensembles() if paths.task == IMPORTED]
+    notes, doubts = list(imported.notes), [*imported.doubts, *infinite_words(imported)]
+    stored, unread, new = list[StoredEnsemble](), list[str](), True
+    for paths in outputs.ensembles():
+        if paths.task != IMPORTED:
+            continue
+        item = StoredEnsemble(paths)
+        try:
+            _ = item.names
+        except StoreError as error:
+            if item.id != digest:
+                doubts.append(f"{error}; {item.id} is left out")
+                continue
+            paths.refuse_links()
+            # By which levels its runs were judged is not known.
+            write_config(paths, {"names": [*called], **about}, None)
+            item, unread = StoredEnsemble(paths), [str(error)]
+        stored.append(item)
     same = next((item for item in stored if item.id == digest), None)
     taken = [item for item in stored if {*called} & {*item.names} and item.id not in beside]
-    notes, doubts = list(imported.notes), [*imported.doubts, *infinite_words(imported)]
-    new = True
     if same is None:
         paths = outputs.ensemble(IMPORTED, name, digest)
         make_ensemble(paths, imported, {"names": [*called], **about}, order.levels or {}, argv)
@@ -327,7 +355,7 @@ def _store(
         paths.refuse_links()
         whole = Ensemble(paths)
         kept = whole.trajectories(statuses=runfile.STATUSES)
-        damaged = bool(whole.damaged) or len(kept.runs) != len(imported.runs)
+        damaged = bool(unread or whole.damaged) or len(kept.runs) != len(imported.runs)
         known = same.config.get("levels")
         levels = dict(order.levels) if order.levels is not None else {} if order.force else known or {}
         lost = {f"{digest}/{run.label}": run.diverged_step(imported.metrics) for run in imported.runs}
@@ -336,23 +364,22 @@ def _store(
         seedless = not damaged and seeds != {run.run: run.seed for run in kept.runs}
         new = order.force or damaged or levels != known or unmarked or seedless
         if known is not None and levels != known:
-            said = [
+            before, now = (
                 listed([f"{key} {level:g}" for key, level in some.items()]) or "none"
                 for some in (known, levels)
-            ]
+            )
             doubts.append(
-                f"levels of {listed(same.names)} were {said[0]} and are {said[1]} now, under all names of these runs"
+                f"levels of {listed(same.names)} were {before} and are {now} now, under all names of these runs"
             )
         if seedless:
             notes.append(f"{digest} is stored again: it was not told its seeds")
         if unmarked:
             notes.append(f"{digest} is stored again: it was not told which of its runs diverged")
-        if known is None:
+        if known is None and not unread:
             notes.append(f"{digest} is stored again: it was judged by levels that nobody had given")
         if damaged:
-            doubts.append(
-                f"{digest} was damaged; it is stored again ({'; '.join(whole.warnings[:2]) or 'runs were missing'})"
-            )
+            why = "; ".join([*unread, *whole.warnings][:2]) or "runs were missing"
+            doubts.append(f"{digest} was damaged; it is stored again ({why})")
         if new:
             # Who removes the ensemble holds it too.
             with Lock(paths.lock, wait=WAIT_SECONDS):

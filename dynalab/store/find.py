@@ -146,12 +146,12 @@ def _resolve(
     digest, slash, label = ref.partition("/")
     # A name is no hash to be cut short.
     found = (
-        [item for item in everything if item.imported and digest in _names(item)]
+        [item for item in everything if digest in item.known_names]
         or [item for item in everything if digest and item.id.startswith(digest)]
         or [item for item in everything if item.path.name == digest]
     )
     if not found:
-        names = [name for item in everything if item.imported for name in _names(item)]
+        names = [name for item in everything for name in item.known_names]
         tasks = {item.task: f"-f task={item.task}" for item in everything if not item.imported}
         near = nearest(digest, [*names, *also, *tasks, *(item.id for item in everything)])
         hint = f" (did you mean {tasks.get(near, near)}?)" if near else ""
@@ -160,7 +160,7 @@ def _resolve(
             f"{ref}: no stored ensemble or run has this id{' or name' if names or also else ''}{hint}; see `dynalab "
             f"runs list` (of analyses: `--analyses`){more}"
         )
-    if len(found) > 1 and not slash and all(item.imported and digest in _names(item) for item in found):
+    if len(found) > 1 and not slash and all(digest in item.known_names for item in found):
         # The settings of one table.
         return [(item, item.runs) for item in found]
     if len(found) > 1:
@@ -183,13 +183,6 @@ def _folder(ref: str) -> Path | None:
         # ~somebody who does not exist.
         return None
     return folder if os.path.isfile(EnsemblePaths(folder).config) else None
-
-
-def _names(item: StoredEnsemble) -> list[str]:
-    try:
-        return item.names
-    except StoreError:
-        return []
 
 
 def _last(paths: OutputPaths, everything: list[E]) -> Selection[E]:

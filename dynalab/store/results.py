@@ -292,7 +292,7 @@ def tell_apart(outputs: Path, refs: Sequence[str]) -> tuple[list[str], list[Anal
         NothingMatched: One may be several analyses'.
     """
     kept = [StoredEnsemble(paths) for paths in OutputPaths(outputs).ensembles()] if refs else []
-    whole = {item.id for item in kept} | {name for item in kept if item.imported for name in item.names}
+    whole = {item.id for item in kept} | {name for item in kept for name in item.known_names}
     rest, chosen = [], []
     for ref in refs:
         if ref.startswith("@") or ref in whole or not is_analysis(outputs, ref):

@@ -207,6 +207,14 @@ class StoredEnsemble:
         about = self.config.get("import") if self.imported else None
         return [str(name) for name in about.get("names") or ()] if isinstance(about, dict) else []
 
+    @property
+    def known_names(self) -> list[str]:
+        """Its names; none where its configuration is damaged."""
+        try:
+            return self.names
+        except StoreError:
+            return []
+
     @cached_property
     def runs(self) -> list[StoredRun]:
         """The runs, newest attempt of each, in order of seed and label; damaged shards are left out and named."""

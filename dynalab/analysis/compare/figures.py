@@ -10,6 +10,7 @@ from dynalab.analysis.compare.findings import Findings, Setting
 from dynalab.analysis.compare.samples import ended_before
 from dynalab.analysis.compare.sentences import WORDS, metric, names
 from dynalab.analysis.compare.settings import rank_of
+from dynalab.config.settings import look_alike
 from dynalab.core.means import OPEN, Bounds, intervals_words
 from dynalab.core.runs import Group
 from dynalab.core.words import listed
@@ -115,8 +116,8 @@ def effect(findings: Findings) -> Effect:
         f"Lines that are not parallel are an interaction.{never}",
         alt=f"{_axis(findings, name)} over {along} for each {line}",
         key=along,
-        at=[_text(value) for value in levels[along]],
-        lines=[f"{line.rpartition('.')[2]} {_text(value)}" for value in levels[line]],
+        at=_texts(levels[along]),
+        lines=[f"{line.rpartition('.')[2]} {text}" for text in _texts(levels[line])],
         estimates=[[estimate for estimate, _ in row] for row in made],
         intervals=[[interval for _, interval in row] for row in made],
         axis=_axis(findings, name),
@@ -168,5 +169,6 @@ def _axis(findings: Findings, name: str) -> str:
     return f"{metric(name)} {where}"
 
 
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _texts(values: Sequence[object]) -> list[str]:
+    exact = look_alike(values)
+    return [f"{value:g}" if isinstance(value, float) and not exact else str(value) for value in values]
