@@ -208,6 +208,28 @@ def test_a_rate_that_training_does_not_come_to_is_said(here, words, said):
     assert answer.code == 0 and len(lines) == bool(said) and said in answer.err
 
 
+def test_names_in_a_schedule_of_ones_own_may_stand_for_anything(here, tmp_path):
+    (tmp_path / "schedule").mkdir()
+    text = """\
+from dataclasses import dataclass
+
+warmup, milestones = 10, [10, 90]
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "mine"
+
+
+def build(config, total):
+    return lambda step: min(1.0, step / warmup)
+"""
+    (tmp_path / "schedule/mine.py").write_text(text)
+    (tmp_path / "schedule/mine.yaml").write_text("name: mine\n")
+    answer = here("train", *SMALL, "schedule=mine", "--dry-run", "--config-dir", str(tmp_path))
+    assert answer.code == 0 and "schedule=mine:" not in answer.err
+
+
 def test_what_a_plan_warns_of_is_said_where_it_is_trained_and_analysed(here, outputs):
     words = [
         "schedule=step",

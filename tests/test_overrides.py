@@ -275,6 +275,9 @@ def test_a_key_or_an_option_is_given_once(capsys, line, said):
         # A part is chosen by one word and its keys are set by another, and mappings are merged.
         ["optimizer=sgd", "optimizer={lr: 0.1}", "optimizer.momentum=0.5"],
         ["train={steps: 10}", "train={batch_size: 3}"],
+        ["optimizer.lr=1e-3", "optimizer.lr=0.001"],
+        ["train.steps=10", "++train.steps=10"],
+        ["optimizer.lr=0.1", "--config-dir", ".", "--config-dir", "."],
     ],
 )
 def test_words_of_which_none_is_lost_are_taken(capsys, words):

@@ -499,7 +499,7 @@ def test_what_was_interrupted_goes_on(mine, outputs, monkeypatch):
     assert again and done[0] not in again
 
 
-def test_forks_and_analyses_of_what_is_above(here, tmp_path):
+def test_forks_and_analyses_of_what_is_above(here, tmp_path, outputs):
     text = """\
 title: Forks
 claims:
@@ -549,6 +549,16 @@ scales:
     # No sharpness was recorded: a command that failed, which no claim reads.
     (failed,) = sheet["failed"]
     assert answer.code == 3 and failed["command"] == "whole" and "sharpness" in failed["why"]
+    # What cannot be stored is no analysis that the record may name.
+    assert any(name.startswith("slingshot-") for name in sheet["analyses"])
+    shutil.rmtree(outputs / "analysis")
+    (tmp_path / "elsewhere").mkdir()
+    (outputs / "analysis").symlink_to(tmp_path / "elsewhere")
+    answer = here("reproduce", "mine", "--json", *words)
+    (sheet,) = answer.json["sheets"]
+    why = {item["command"]: item["why"] for item in sheet["failed"]}
+    assert answer.code == 3 and "is a link" in why["events"] and not sheet["analyses"]
+    assert not [*(tmp_path / "elsewhere").iterdir()]
 
 
 def test_a_run_that_diverges_is_a_failure_unless_it_is_meant_to(here, tmp_path):

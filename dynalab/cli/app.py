@@ -123,8 +123,10 @@ def _require_once(command: click.Command, words: list[str]) -> None:
                 (word.partition("=")[0], word.partition("=")[2] or after)
                 for word, after in pairwise([*words, ""])
             ]
-            both = [max(option.opts, key=len), *(value for name, value in cells if name in option.opts)]
-            raise click.UsageError(f"{' '.join(both)}: given {times} times; expected once")
+            given = [value for name, value in cells if name in option.opts]
+            if len({*given}) != 1:
+                both = " ".join([max(option.opts, key=len), *given])
+                raise click.UsageError(f"{both}: given {times} times; expected once")
     for argument in order:
         if isinstance(argument, click.Argument) and "=VALUE" in (argument.metavar or ""):
             from dynalab.config.repeated import require_once
@@ -191,7 +193,7 @@ def run(args: Sequence[str]) -> int:
         if error.errno == errno.ENOSPC:
             _say("cannot write standard output: no space left on device")
             return 3
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename is not None:
             _say(f"cannot read or write {error.filename}: {error.strerror}")
             return 3
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):

@@ -13,7 +13,7 @@ _WORD = re.compile(r"(?:\+\+|\+|~)?([^/=]+)(?:=(.*))?", re.DOTALL)
 def require_once(words: Iterable[str], section: str = "", *, sweeps: bool = False) -> None:
     """Refuse a key that words set to different things; other words than keys are passed over.
 
-    Mappings are merged, `train={steps: 10} train={batch_size: 3}`, so that none of two is lost.
+    Mappings are passed over: they are merged key by key, `train={steps: 10} train={batch_size: 3}`.
 
     Args:
         words: The words of a command, as they were typed.
@@ -34,8 +34,16 @@ def require_once(words: Iterable[str], section: str = "", *, sweeps: bool = Fals
             continue
         key = match[1].removeprefix(section)
         before = given.setdefault(key, word)
-        if before.removeprefix(section) != word.removeprefix(section):
-            one, other = (text.partition("=")[2] for text in (before, word))
+        one, other = (text.partition("=")[2] for text in (before, word))
+        if (before[0] == "~") != (word[0] == "~") or not _same(one, other):
             both = bool(one and other and "~" not in (before[0], word[0]))
             each = f"; both: {key}={one},{other}" if sweeps and both else ""
             raise ConfigError(f"{before} {word}: {key} is given twice, and only the last would count{each}")
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two values are, as 1e-3 and 0.001."""
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False

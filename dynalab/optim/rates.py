@@ -77,11 +77,13 @@ def beyond(config: EnsembleConfig, end: int, folders: Sequence[Any] = ()) -> Ite
     """
     schedule, ends = config.schedule, f"training ends after {count(end, 'step')}"
     module = registry.find("schedule", schedule.name, folders).module
-    rising = module.warmup(schedule) if hasattr(module, "warmup") else 0
+    # In one of a user's the names may stand for anything.
+    own = place_of(module.build) is None
+    rising = module.warmup(schedule) if own and hasattr(module, "warmup") else 0
     if rising > end:
         share = f"at {end / rising:.2g} of optimizer.lr"
         yield f"schedule={schedule.name}: the rate rises over the first {rising:,} steps; {ends}, {share}"
-    marks = module.milestones(schedule) if hasattr(module, "milestones") else []
+    marks = module.milestones(schedule) if own and hasattr(module, "milestones") else []
     if late := [f"{step:,}" for step in marks if step >= end]:
         yield f"schedule={schedule.name}: the rate is to be lowered at step {listed(late)}; {ends}"
     at = config.train.halve_at

@@ -319,8 +319,8 @@ def _analyze(step: Step, part: Part, config: Any, pool: bool, run: Run, done: Do
                 result = drive.analyse(inputs, part, config, trainer)
                 if step.words.confirm and result.data.get("confirmation") is None:
                     result = drive.confirm(inputs, result, part, config, trainer) or result
-                if result.failed:
-                    done.failed[step] = "; ".join(result.failed)
+                if lacks := [*result.failed, *filter(None, [result.unstored])]:
+                    done.failed[step] = "; ".join(lacks)
                 done.results[step].append((result, [known[item.id] for item in inputs.ensembles]))
         except DynalabError as error:
             done.failed[step] = "; ".join(filter(None, [done.failed.get(step), str(error)]))

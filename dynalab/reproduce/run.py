@@ -118,7 +118,11 @@ def reproduce(name: str, sheet: Sheet, scale: ScaleName, run: Run) -> Reproducti
         removals=tuple(removals),
         failed=tuple(failed),
         ensembles=own,
-        analyses=tuple(dict.fromkeys(f"{r.kind}-{r.id}" for s in steps for r, _ in done.results.get(s, ()))),
+        analyses=tuple(
+            dict.fromkeys(
+                f"{r.kind}-{r.id}" for s in steps for r, _ in done.results.get(s, ()) if not r.unstored
+            )
+        ),
         removed=tuple(item for item in others if item not in own),
         removed_runs=tuple(run for run in more if run not in runs and run.partition("/")[0] in own),
         commit=sheet.commit,

@@ -103,11 +103,12 @@ def _inherited(groups: Sequence[Group], times: Sequence[Times]) -> bool:
     begun = [
         parent_and_step(str(parent))[1] for group in groups if (parent := group.runs[0].config.get("parent"))
     ]
-    first = dict(zip(times[0].labels, times[0].steps.tolist(), strict=True))
-    return bool(begun) and all(
-        dict(zip(item.labels, item.steps.tolist(), strict=True)) == first and item.steps.max() <= min(begun)
-        for item in times
-    )
+    reached: dict[str, float] = {}
+    for item in times if begun else ():
+        for label, step in zip(item.labels, item.steps.tolist(), strict=True):
+            if step > min(begun) or reached.setdefault(label, step) != step:
+                return False
+    return bool(begun)
 
 
 def shared_levels(groups: Sequence[Group], known: Iterable[str]) -> dict[str, float]:
