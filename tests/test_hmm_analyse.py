@@ -21,6 +21,7 @@ from dynalab.analysis.hmm.tasks import Task, solve
 from dynalab.core.records import plain, tables
 from dynalab.errors import ConfigError, DynalabError
 from dynalab.show import terminal
+from dynalab.show.blocks import Say
 
 BARE = {"workers": 1, "stability": False, "baselines": False}
 QUICK = {"restarts": 4, "folds": 3, "max_states": 5, **BARE}
@@ -301,3 +302,9 @@ def test_missing_cells_make_no_state_of_their_own(share):
     )
     found = infer(replace(truth, runs=runs), config)
     assert found.n_states == 2 and len(found.paths) == 1, "as without"
+    seen = [truth.metrics.index(name) for name in found.metrics]
+    missing = sum(int(np.isnan(run.values[:, seen]).any(axis=1).sum()) for run in runs)
+    said = " ".join(block.text for block in hmm.show(found, ()) if isinstance(block, Say))
+    # Rows without values at a run's ends are left out.
+    assert 0 < found.missing_rows <= missing
+    assert f"{480 - missing:,} rows (and {found.missing_rows} missing between them)" in said

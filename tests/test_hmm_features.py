@@ -5,7 +5,15 @@ import pytest
 
 from dynalab.analysis.base import Trajectories, Trajectory
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.features import WEIGHT_METRICS, _choose, collinearity, extract, fit_scaler, moments
+from dynalab.analysis.hmm.features import (
+    WEIGHT_METRICS,
+    _choose,
+    collinearity,
+    extract,
+    fit_scaler,
+    moments,
+    with_missing,
+)
 from dynalab.errors import ConfigError, NothingMatched
 
 NAN = float("nan")
@@ -157,6 +165,19 @@ def test_a_row_that_most_other_runs_have_is_missing_and_a_run_on_a_grid_of_its_o
     lost = [np.flatnonzero(np.isnan(x[:, 0])).tolist() for x in found.values]
     assert lost == [[], [], [], [4, 5, 11], []] and [len(x) for x in found.steps] == [20, 20, 20, 20, 10]
     assert any("not evenly spaced" in note for note in found.warnings), "one run has every second row"
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_grid_of_its_own_is_told_by_the_places_between_rows(ahead):
+    def lost(rows):
+        grid, filled = with_missing(np.array(rows), np.ones((len(rows), 2)), np.arange(20), ahead=ahead)
+        assert set(grid) >= set(rows) and np.isnan(filled).all(axis=1).sum() == len(grid) - len(rows)
+        return sorted(set(grid.tolist()) - set(rows))
+
+    assert lost([0, 2, 4, 6, 8]) == lost([0, 1, 3]) == [] and lost([0, 1, 2, 5, 6]) == [3, 4]
+    # Half of the rows and no more: as told from all of them, or from the first of them.
+    assert lost([0, 1, 2, 4, 6]) == ([] if ahead else [3])
+    assert lost([0, 2, 3, 4, 5]) == ([1] if ahead else [])
 
 
 def test_rows_of_another_metrics_grid_are_no_loss():

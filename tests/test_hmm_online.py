@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_fakes import make_ensemble, steps_of, training
 from scipy.special import logsumexp
@@ -111,6 +112,56 @@ def test_result_tables_and_likelihood(fitted, outputs):
     frames = sum(len(item["steps"]) for item in own["states"])
     total = sum(item["ll_per_frame"] * len(item["steps"]) for item in own["states"])
     assert total == pytest.approx(fitted["log_likelihood"], rel=1e-9) and frames == len(own.table("states"))
+
+
+def two_cadences(seed: int) -> pd.DataFrame:
+    """Runs with a change of dynamics half-way, whose metric b is recorded at every second row of a."""
+    rng, rows = np.random.default_rng(seed), []
+    for run in range(4):
+        a = b = 0.0
+        for t in range(121):
+            late = t > 60
+            a, b = (
+                0.9 * a + 0.3 * late + 0.1 * rng.normal(),
+                0.9 * b + (-0.2 if late else 0.05) + 0.1 * rng.normal(),
+            )
+            rows.append({"run": f"r{run}", "step": 10 * t, "a": a, "b": np.nan if t % 2 else b})
+    return pd.DataFrame(rows)
+
+
+def test_rows_of_a_second_cadence_are_not_missing(outputs):
+    old = dynalab.import_runs(two_cadences(0), "slow", run="run", step="step")
+    fit = dynalab.analyze("hmm", old, **QUICK | {"n_states": 2}, metrics=["a", "b"])
+    own = dynalab.analyze("hmm", old, decode_with=fit.id)
+    assert fit["missing_rows"] == own["missing_rows"] == 0
+    for there, here in zip(fit["states"], own["states"], strict=True):
+        assert there["steps"] == here["steps"] == list(range(0, 1201, 20))
+        # Filtering sees a change a row or two later than Viterbi's path, and nothing else.
+        assert np.mean(np.array(there["states"]) == np.array(here["states"])) > 0.9
+        assert set(here["states"]) == {0, 1}
+    new = two_cadences(1)
+    whole = dynalab.import_runs(new, "whole", run="run", step="step")
+    part = dynalab.import_runs(new[new["step"] <= 600], "part", run="run", step="step")
+    long, short = (dynalab.analyze("hmm", one, decode_with=fit.id) for one in (whole, part))
+    for a, b in zip(long["states"], short["states"], strict=True):
+        assert b["steps"] == a["steps"][:31] and b["states"] == a["states"][:31]
+
+
+def test_what_comes_later_does_not_say_which_rows_before_are_missing(fitted, outputs):
+    new = table(2, seed=5)
+    # Every second row is whole from the fifth on: over all of them most lack one between.
+    place = new["step"] // 5
+    new.loc[(place == 3) | (place > 5) & (place % 2 == 0), "loss"] = np.nan
+    whole = dynalab.import_runs(new, "whole", run="run", step="step")
+    kept = [
+        dynalab.analyze("hmm", whole, decode_with=fitted.id, steps=n)["states"] for n in (25, 35, 80, 120)
+    ]
+    assert kept[-1][0]["steps"][:9] == [0, 5, 10, 15, 20, 25, 30, 35, 45]
+    for some in kept:
+        for a, b in zip(some, kept[-1], strict=True):
+            rows = len(a["steps"])
+            assert a["steps"] == b["steps"][:rows]
+            np.testing.assert_allclose(a["posterior"], b["posterior"][:rows], rtol=1e-9, atol=1e-12)
 
 
 def test_the_model_is_whole_in_json(fitted):

@@ -564,6 +564,11 @@ def test_bic_by_formula():
     p = em.begin(frames, prior, np.array([0, 0, 1, 1, 1]), 2)
     count = 1 + 2 + 4 + 6
     assert tasks.bic(em.Fit(p, 0.0, -11.5, True, 1), frames, config) == pytest.approx(23 + count * np.log(5))
+    # A missing row and the one after it have no likelihood, so BIC does not count them.
+    gap = stack([np.insert(walk(0, 5, 2), 3, np.nan, axis=0)], "level")
+    assert len(gap.levels) == 6 and tasks.bic(em.Fit(p, 0.0, -11.5, True, 1), gap, config) == pytest.approx(
+        23 + count * np.log(4)
+    )
     ordered = tasks.bic(em.Fit(p, 0.0, 0.0, True, 1), frames, replace(config, left_to_right=True))
     assert ordered == pytest.approx((count - 1) * np.log(5))
 

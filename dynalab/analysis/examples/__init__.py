@@ -37,7 +37,7 @@ from dynalab.core.words import count, listed, steps_words
 
 __all__ = ["NEEDS", "TITLE", "VERSION", "Config", "Findings", "analyse", "show"]
 
-VERSION = 5
+VERSION = 6
 FIGURES = ("test-set-noise", "settings-over-examples")
 NEEDS = Needs(blocks=(BITS, SET), record="'probes=[weights,gradients,examples]'", together=True)
 

@@ -86,6 +86,11 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scale * (x / scale).mean(axis=0), scale * (x / scale).std(axis=0)
 
 
+def missing_rows(values: Sequence[np.ndarray]) -> int:
+    """How many rows of all runs (T, M) are missing between others."""
+    return sum(int(np.isnan(x[:, 0]).sum()) for x in values)
+
+
 def whole(values: Sequence[np.ndarray]) -> np.ndarray:
     """Rows of all runs (T, M) that are not missing, stacked."""
     stacked = np.concatenate(values)
@@ -243,12 +248,23 @@ def usual_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
     return np.asarray(grid[2 * rows > begun - ended])
 
 
-def with_missing(steps: np.ndarray, values: np.ndarray, every: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (T,) and values (T, M) of a run with a row of NaN at each of `every` that it lacks between others."""
+def with_missing(
+    steps: np.ndarray, values: np.ndarray, every: np.ndarray, *, ahead: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (T,) and values (T, M) of a run with a row of NaN at each of `every` that it lacks between others.
+
+    A run that lacks rows in half of the places between its own, or more, is on a grid of its own, and nothing is
+    missing. Without `ahead` a place is judged by those up to it alone, so that what follows changes nothing before.
+    """
     inside = every[(every > steps[0]) & (every < steps[-1])]
     grid = np.union1d(steps, inside)
     if len(grid) == len(steps) or (np.diff(steps) <= 0).any():
         return steps, values
+    lacking = np.diff(np.searchsorted(grid, steps)) > 1
+    own = 2 * np.cumsum(lacking) >= np.arange(1, len(steps))
+    if ahead:
+        own[:] = own[-1]
+    grid = np.union1d(steps, inside[~own[np.searchsorted(steps, inside, side="right") - 1]])
     out = np.full((len(grid), values.shape[1]), np.nan)
     out[np.searchsorted(grid, steps)] = values
     return grid, out
@@ -259,17 +275,13 @@ def _between(
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     """Put rows of NaN where rows are missing between others: steps and values of every run, and how many there are.
 
-    Given the steps and values of whole rows, and the steps at which anything was recorded. A run that lacks every
-    second row or more is on a grid of its own.
+    Given the steps and values of whole rows, and the steps at which anything was recorded.
     """
-    usual, missing = usual_steps(steps), 0
-    out: list[tuple[np.ndarray, np.ndarray]] = []
-    for s, x, own in zip(steps, values, recorded, strict=True):
-        grid, filled = with_missing(s, x, np.union1d(usual, own))
-        if len(grid) > len(s) and np.median(np.diff(np.searchsorted(grid, s))) > 1:
-            grid, filled = s, x
-        missing += len(grid) - len(s)
-        out.append((grid, filled))
+    usual = usual_steps(steps)
+    out = [
+        with_missing(s, x, np.union1d(usual, own)) for s, x, own in zip(steps, values, recorded, strict=True)
+    ]
+    missing = sum(len(grid) for grid, _ in out) - sum(map(len, steps))
     return [s for s, _ in out], [x for _, x in out], missing
 
 

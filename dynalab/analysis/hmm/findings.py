@@ -299,6 +299,7 @@ class Findings:
         stability: Agreement with other fits; `baselines`: what simpler models give.
         odd: What a model without a run says of it; None where no run, or not every one, was held out.
         settings: All that made it; `cycle`: steps of a cycle of rates, whose ends alone are looked at.
+        missing_rows: Rows that are missing between others; their states are told, too.
         convergence: When every run converged; `convergence_rule`: what was watched.
         decoded_with: Id of the analysis whose model decoded the runs.
         heldout_ll_per_frame: Mean over runs that took no part in the fit, nats a frame; `heldout_se`: its standard
@@ -334,6 +335,7 @@ class Findings:
     odd: Sequence[Odd] | UnsetType | None = UNSET
     settings: Mapping[str, Any] | UnsetType = UNSET
     cycle: int | UnsetType | None = UNSET
+    missing_rows: int | UnsetType = UNSET
     convergence: Sequence[Passage] | None = None
     convergence_rule: Convergence | None = None
     decoded_with: str | UnsetType = UNSET

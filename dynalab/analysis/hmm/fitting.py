@@ -13,7 +13,7 @@ from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import baselines, paper, selection, workers
 from dynalab.analysis.hmm import stability as refits
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.features import Features, extract, fit_scaler
+from dynalab.analysis.hmm.features import Features, extract, fit_scaler, missing_rows
 from dynalab.analysis.hmm.findings import Agreement, Baseline, Candidate, Emission
 from dynalab.analysis.hmm.model import Model
 from dynalab.analysis.hmm.paper_em import PaperFit
@@ -174,7 +174,7 @@ def robust(trajectories: Trajectories, config: Config) -> Chosen:
         moving = any(len(run.steps) > 1 for run in trajectories.runs)
         config = replace(config, emission="ar" if moving else "level")
     features = extract(trajectories, config)
-    rows = sum(map(len, features.values))
+    rows = sum(map(len, features.values)) - missing_rows(features.values)
     if config.n_states is not None and config.n_states > rows:
         raise NothingMatched(
             f"n_states={config.n_states}: the runs have {rows:,} rows, and no state can be without one"

@@ -183,6 +183,12 @@ def thin(lengths: Sequence[int], most: int, seeds: np.random.SeedSequence, least
     return sorted(order[: max(least, within)].tolist())
 
 
+def silent(x: np.ndarray) -> np.ndarray:
+    """Which rows of x (T, M) say nothing of states, shape (T,): missing ones and the first after them."""
+    missing = np.isnan(x[:, 0])
+    return np.asarray(missing | np.append(False, missing[:-1]))
+
+
 def stack(runs: Sequence[np.ndarray], emission: str, unit: np.ndarray | None = None) -> Frames:
     """Stack runs of normalised features, shapes (T, M); T may differ and is 1 or more. Missing rows are NaN, ends not.
 
@@ -192,7 +198,7 @@ def stack(runs: Sequence[np.ndarray], emission: str, unit: np.ndarray | None = N
     lengths = tuple(len(x) for x in runs)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     missing, every = np.isnan(levels[:, 0]), np.arange(len(levels))
-    skipped = np.flatnonzero(missing | np.append(False, missing[:-1]))
+    skipped = np.flatnonzero(silent(levels))
     if len(skipped):
         levels = levels[np.maximum.accumulate(np.where(missing, 0, every))]
     if emission == "ar":

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from dynalab.analysis.base import Trajectories
 from dynalab.analysis.hmm import inference, states
 from dynalab.analysis.hmm.config import Config
-from dynalab.analysis.hmm.features import with_missing
+from dynalab.analysis.hmm.features import missing_rows, with_missing
 from dynalab.analysis.hmm.findings import Candidate, Course, Findings, Transitions, known
 from dynalab.analysis.hmm.model import Model, from_plain
 from dynalab.analysis.hmm.paths import path_table
@@ -104,6 +104,7 @@ def decode(trajectories: Trajectories, config: Config) -> Findings:
     told = {(edge.start, edge.end): edge.features for edge in fit.edges}
     return Findings(
         decoded_with=config.decode_with.rpartition("-")[2],
+        missing_rows=missing_rows(values),
         n_states=n_states,
         state_order=list(range(n_states)),
         states=[
@@ -164,7 +165,7 @@ def _rows(
             without.append(run.run)
             continue
         kept.append(run.run)
-        s, x = with_missing(s[whole], x[whole], s[recorded])
+        s, x = with_missing(s[whole], x[whole], s[recorded], ahead=False)
         steps.append(s)
         values.append(x)
     if not kept:

@@ -15,7 +15,7 @@ from dynalab.analysis.hmm import compiled, detours, dissimilarity, edges, fittin
 from dynalab.analysis.hmm import paths as ways
 from dynalab.analysis.hmm.claims import claims
 from dynalab.analysis.hmm.config import Config, describe
-from dynalab.analysis.hmm.features import collinearity, whole
+from dynalab.analysis.hmm.features import collinearity, missing_rows, whole
 from dynalab.analysis.hmm.findings import Collinearity, Course, Findings, Profile, Transitions
 from dynalab.analysis.hmm.fitting import Chosen
 from dynalab.analysis.hmm.model import to_plain
@@ -97,6 +97,7 @@ def _infer(trajectories: Trajectories, config: Config) -> Findings:
         odd=odd.find(features, chosen.fold, chosen.folds) if chosen.folds else None,
         settings=describe(config),
         cycle=features.cycle,
+        missing_rows=missing_rows(features.values),
         convergence=None if passages is None else [Passage(**row) for row in passages],
         convergence_rule=watched,
         warnings=(

@@ -36,7 +36,7 @@ from dynalab.analysis.hmm.config import Config
 from dynalab.analysis.hmm.emissions import log_density, make_prior
 from dynalab.analysis.hmm.features import fit_scaler
 from dynalab.analysis.hmm.findings import Candidate
-from dynalab.analysis.hmm.frames import stack, thin
+from dynalab.analysis.hmm.frames import silent, stack, thin
 from dynalab.analysis.hmm.tasks import Fitted, Task, bic, cost, decode, extend, solve
 from dynalab.core.words import count
 
@@ -130,7 +130,7 @@ def smallest(held_out: Sequence[np.ndarray], rows: float) -> int:
     """Index of the smallest model that is not behind the best by more than one standard error of that difference.
 
     Nor is it where it is behind by less than one nat a run. Of what every model says of the same runs, nats a frame,
-    shapes (S,), smallest model first, and how many rows a run has, in the mean.
+    shapes (S,), smallest model first, and how many of them a run has, in the mean.
     """
     best = int(np.argmax([x.mean() for x in held_out]))
     for index in range(best):
@@ -208,7 +208,8 @@ def selecting(
     if n_runs > 1:
         folds = [one for one in fitted if one.task.fold is not None]
         held_out = [fold_scores([one for one in folds if one.task.n_states == k], fold) for k in tried]
-        place = smallest(held_out, n_frames / n_runs)
+        evaluated = n_frames - sum(int(silent(x).sum()) for x in values)
+        place = smallest(held_out, evaluated / n_runs)
         if n_runs < config.folds:
             notes.append(f"{count(n_runs, 'run')} for {config.folds} folds: each run is held out alone")
     else:

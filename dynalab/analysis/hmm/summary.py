@@ -37,8 +37,10 @@ def show(findings: Findings, groups: Sequence[Group]) -> Iterator[Block]:
     if line := event_words(findings, groups) if findings.n_states > 1 else "":
         yield Say(line, headline=True)
     emission = EMISSIONS.get(findings.emission, "")
+    missing = known(findings.missing_rows) or 0
+    between = f" (and {missing:,} missing between them)" if missing else ""
     yield Say(
-        f"**{count(findings.n_states, 'state')}** over {count(total, 'run')}, {rows:,} rows and "
+        f"**{count(findings.n_states, 'state')}** over {count(total, 'run')}, {rows - missing:,} rows{between} and "
         f"{count(len(findings.metrics), 'metric')}{f' ({emission})' if emission else ''}. States are "
         "numbered in the order in which training enters them (by the median of the first entries)."
     )

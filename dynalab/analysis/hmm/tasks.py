@@ -91,13 +91,13 @@ def decode(found: Fitted, values: Sequence[np.ndarray], config: Config) -> list[
 
 
 def bic(fit: em.Fit, frames: Frames, config: Config) -> float:
-    """BIC of a fit on the frames it was fitted to."""
+    """BIC of a fit on the frames it was fitted to, of which those count that have a density."""
     p = fit.parameters
     size = frames.design.shape[1] - frames.inputs
     count = parameter_count(
         p.n_states, size, frames.emission, config.covariance, config.rank, config.left_to_right
     )
-    return -2 * fit.log_likelihood + count * float(np.log(len(frames.levels)))
+    return -2 * fit.log_likelihood + count * float(np.log(frames.evaluated.sum()))
 
 
 def score(parameters: Parameters, frames: Frames) -> np.ndarray:
