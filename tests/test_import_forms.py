@@ -533,8 +533,8 @@ def test_names_of_settings_have_all_digits_and_mean_one_each(tmp_path, here, out
     refused = here("import", str(path), *words)
     assert refused.code == 2 and len(refused.err.splitlines()) == 1 and not outputs.exists()
     assert "--setting lr: adam w and adam_w would both be called mine-lradam_w; rename one" in refused.err
-    path.write_text(sweep("0.1234567", "0.1234568", "1048576.5", "1.0", "3e20", "1e-5"))
+    path.write_text(sweep("0.1234567", "0.1234568", "1048576.5", "1.0", "1" + "0" * 20, "1e-5"))
     made = here("import", str(path), *words).json["ensembles"]
-    values = ("0.1234567", "0.1234568", "1048576.5", "1", "3e20", "1e-05")
+    values = ("0.1234567", "0.1234568", "1048576.5", "1", "1e20", "1e-05")
     assert [item["name"] for item in made] == [f"mine-lr{value}" for value in values]
     assert len({dynalab.load(item["name"]).id for item in made}) == 6

@@ -505,7 +505,8 @@ def test_links_are_refused_wherever_something_is_written_or_removed(tmp_path):
     store.analyses.symlink_to(tmp_path / "real")
     data = {"id": "a" * 10, "kind": "eos", "ensemble": "e", "warnings": []}
     where = store.analysis("eos", "a" * 10)
-    assert said(StoreError, lambda: write_result(where, data, {})) == f"{store.analyses} {tail}"
+    unstored = write_result(where, data, {}).unstored
+    assert unstored == f"{where.root.name} is not stored: {store.analyses} {tail}"
     assert said(StoreError, lambda: remove.remove_analysis(where, tmp_path)) == f"{store.analyses} {tail}"
     removal = [(StoredEnsemble(above), [])]
     assert said(StoreError, lambda: remove.plan(removal, tmp_path)) == f"{tmp_path / 'task'} {tail}"

@@ -54,11 +54,11 @@ def value_of(text: str) -> int | float | str:
         value = float(text)
     except ValueError:
         return text
-    # For Python 1_000 is a number; in a table it is a name. Readers of stored keys take no `inf` for a number.
+    # For Python 1_000 is a number; in a table it is a name. What is stored holds no `inf` and no integers of 65 bits.
     if "_" in text or not math.isfinite(value):
         return text
     try:
-        return int(text)
+        return int(text) if abs(value) < 2**64 else value
     except ValueError:
         return value
 
