@@ -1084,25 +1084,26 @@ def stored(model, n=3, spacing=10):
 
 def test_new_runs_have_the_mean_of_their_rows_and_an_error_over_runs():
     model = random_model("level", 2, 2, np.random.default_rng(0))
-    x = [walk(i, 4, 2) / 5 for i in range(3)]
-    x[2][1, 0] = np.nan
-    runs = tuple(Trajectory(f"new/{i}", np.arange(4) * 10, v) for i, v in enumerate(x[:2]))
+    x = [walk(i, 5, 2) / 5 for i in range(3)]
+    # After two rows with none between them the third place without one is missing.
+    x[2][3, 0] = np.nan
+    runs = tuple(Trajectory(f"new/{i}", np.arange(5) * 10, v) for i, v in enumerate(x[:2]))
     runs += (
-        Trajectory("old/0", np.arange(4) * 10, x[2]),
+        Trajectory("old/0", np.arange(5) * 10, x[2]),
         Trajectory("new/2", np.arange(4), np.full((4, 2), np.nan)),
     )
     given = Trajectories("e", model.names, runs, Convergence("m0", 1e9))
     found = online.decode(given, stored(model))
     result = plain(found)
     p, frames = model.parameters, model.frames(x[:2])
-    score = inference.score(p.start, p.transitions, model.log_density(frames), frames.lengths) / 4
+    score = inference.score(p.start, p.transitions, model.log_density(frames), frames.lengths) / 5
     assert [item["ll_per_frame"] for item in result["states"]][:2] == pytest.approx(score.tolist())
     assert result["heldout_ll_per_frame"] == pytest.approx(score.mean())
     assert result["heldout_se"] == pytest.approx(stats.sem(score))
     assert [item["held_out"] for item in result["states"]] == [True, True, False]
-    assert np.sum(result["transitions"]["counts"]) == 3 + 3 + 3
+    assert np.sum(result["transitions"]["counts"]) == 4 + 4 + 4
     lines = " ".join(found.warnings)
-    assert "1 of 12 rows left out" in lines and "left out: new/2" in lines
+    assert "1 of 15 rows left out" in lines and "left out: new/2" in lines
     assert "1 of 3 runs took part in the fit" in lines and "steps apart" not in lines
     assert [row["censored"] for row in result["convergence"]] == [True] * 3
     wide = online.decode(given, stored(model, spacing=30))
