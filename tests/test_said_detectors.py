@@ -85,7 +85,11 @@ def test_the_edge_of_stability(page: Writer, outputs: Path, capsys: pytest.Captu
     np.testing.assert_allclose(curve(right[1].lines[0])[1], values["train_loss"][1])
     assert labels(figure) == ["sharpness", "training loss (right)", "threshold", "arrival", "edge"]
     # In the terminal the same sentences, and the same table under its caption.
-    assert "Every run; the ratio is that at the edge, or of the last quarter" in lines
+    (caption,) = (line for line in lines if line.startswith("Every run; the ratio is that at the edge, or"))
+    assert (
+        "arrives at the first row whose ratio has risen from its minimum to 1, less two standard errors"
+        in caption
+    )
     assert lines[0].startswith(f"Edge of stability: {said}") and lines[0] in shown.text
     assert [words_of(line) for line in lines[3:7]] == [words_of(" ".join(row)) for row in rows]
     assert lines[7] == (

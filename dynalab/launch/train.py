@@ -280,11 +280,11 @@ def _doubts(layouts: Sequence[Layout], folders: Sequence[Path], options: Options
         begin = parent_and_step(config.parent)[1] if config.parent else 0
         if layout.work and steps:
             lines |= dict.fromkeys(sparse_probes(config, begin, steps, folders))
-            # A fork has its parent's rows before it began, where the parent has any.
-            # Who writes Python asks for an analysis where it is wanted, and that says it.
+            # Who writes Python knows the length beside the schedule, and an analysis that is asked for says it.
             told = options.dry_run or options.argv[:1] == ("dynalab",)
+            # A fork has its parent's rows before it began, where the parent has any.
             lines |= dict.fromkeys(scarce_probes(config, steps, folders) if told and not begin else ())
-            lines |= dict.fromkeys(rates.beyond(config, steps, folders))
+            lines |= dict.fromkeys(rates.beyond(config, steps, folders) if told else ())
     return list(lines)
 
 

@@ -152,7 +152,10 @@ def troubles(shown: Shown) -> list[str]:
     """Return sentences that name the runs that diverged, failed or are not done."""
     lines = []
     if diverged := [run for run in shown.runs if run.diverged_step is not None]:
-        named = [f"run {run.label} at step {run.diverged_step:,}" for run in diverged]
+        # The label of an import may be a number.
+        named = [
+            f"{'run ' * run.label.isdecimal()}{run.label} at step {run.diverged_step:,}" for run in diverged
+        ]
         lines.append(f"**Diverged:** {listed(named)}; their rows from there on are left out.")
     for status in ("failed", "crashed", "partial", "running", "planned"):
         if named := [f"{run.label} (step {run.steps:,})" for run in shown.runs if run.status == status]:
