@@ -174,12 +174,14 @@ def command(
         analyses = [dict(result.data) | {"path": path} for result, path in zip(results, paths, strict=True)]
         emit_json({"kind": kind, "analyses": analyses})
     else:
-        ensembles = [ensemble for inputs in gathered for ensemble in inputs.ensembles]
-        places = called.names([ensemble.paths for ensemble in ensembles])
-        labels = {ensemble.id: places[ensemble.paths.root] for ensemble in ensembles}
+        labels: dict[str, str] = {}
+        if len(results) > 1:
+            # Without them several could not be told apart.
+            ensembles = [ensemble for inputs in gathered for ensemble in inputs.ensembles]
+            places = called.names([ensemble.paths for ensemble in ensembles])
+            labels = {ensemble.id: places[ensemble.paths.root] for ensemble in ensembles}
         for result in results:
-            # Without it several could not be told apart.
-            if len(results) > 1 and len(result.ensembles) == 1:
+            if labels and len(result.ensembles) == 1:
                 (digest,) = result.ensembles
                 echo(f"{labels[digest]} ({digest})")
             with reading(result):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,23 +78,30 @@ def select(
 
 def _take_forks(chosen: dict[str, tuple[E, dict[str, StoredRun]]], everything: Sequence[E]) -> None:
     """Add to chosen runs those of their forks, and of forks of these."""
-    waiting = [*chosen]
+    waiting, children = [*chosen], _by_parent(everything)
     while waiting:
         name = waiting.pop()
         labels = {run.label for run in chosen[name][1].values()}
-        for item in everything:
-            if item.is_fork and item.id not in chosen and parent_and_step(str(item.parent))[0] == name:
+        for item in children.get(name, ()):
+            if item.id not in chosen:
                 chosen[item.id] = item, {run.id: run for run in item.runs if run.label in labels}
                 waiting.append(item.id)
 
 
+def _by_parent(everything: Iterable[E]) -> dict[str, list[E]]:
+    """Return the forks of each ensemble that has some."""
+    found: dict[str, list[E]] = {}
+    for item in everything:
+        if item.is_fork:
+            found.setdefault(parent_and_step(str(item.parent))[0], []).append(item)
+    return found
+
+
 def forks_of(outputs: Path, left_out: Collection[str] = ()) -> dict[str, list[str]]:
     """Return the ids of the forks of each ensemble that has some, but for those in `left_out`."""
-    found: dict[str, list[str]] = {}
-    for item in map(StoredEnsemble, OutputPaths(outputs).ensembles()):
-        if item.id not in left_out and item.is_fork:
-            found.setdefault(parent_and_step(str(item.parent))[0], []).append(item.id)
-    return found
+    every = map(StoredEnsemble, OutputPaths(outputs).ensembles())
+    forks = _by_parent(item for item in every if item.id not in left_out)
+    return {parent: [item.id for item in some] for parent, some in forks.items()}
 
 
 def orphaned(outputs: Path, ensemble: StoredEnsemble) -> str | None:

@@ -212,7 +212,7 @@ def _pairs(
             reason = why or _reason(pair, gap.least_p, n_tested, sample, (a, b))
             pair = replace(pair, verdict="cannot_tell", reason=reason)
         elif sample.of[a].is_metric and None not in pair.interval and not _leaves_out_0(pair.interval):
-            pair = replace(pair, reason=f"p by permutation; the interval, {_law(pair)}, holds 0")
+            pair = replace(pair, reason=f"p by permutation; the interval, {pair.law}, holds 0")
         found.append(pair)
     return found
 
@@ -261,18 +261,13 @@ def _reason(pair: Pair, least_p: float, n_pairs: int, sample: Measure, places: t
         if pair.p <= LEVEL:
             why += f", of this pair alone {pair.p:.2g}"
         elif sample.of[places[0]].is_metric and not lost:
-            why += f" by permutation; the interval, {_law(pair)}, leaves out 0"
+            why += f" by permutation; the interval, {pair.law}, leaves out 0"
     return f"the difference could be chance ({why})"
 
 
 def _leaves_out_0(interval: Bounds) -> bool:
     low, high = interval
     return (low is not None and low > 0) or (high is not None and high < 0)
-
-
-def _law(pair: Pair) -> str:
-    """Return whose interval of a difference of means that of a pair is."""
-    return "Student's" if pair.paired else "Welch's"
 
 
 def _setting(

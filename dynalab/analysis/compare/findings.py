@@ -71,6 +71,11 @@ class Pair:
         True  # whether there was something to test; if not, `p` is 1 and Holm's procedure leaves it out
     )
 
+    @property
+    def law(self) -> str:
+        """Whose interval that of a difference of means is."""
+        return "Student's" if self.paired else "Welch's"
+
 
 @dataclass(frozen=True)
 class Effect:

@@ -152,7 +152,7 @@ def _pairs(findings: Findings) -> Iterator[Block]:
             caption += "p by permutation, corrected for all pairs (Holm); "
             lost = {setting.ensemble for setting in findings.settings if setting.final[name].lost}
             whole = [pair for pair in pairs if not {pair.a, pair.b} & lost]
-            laws = {"Student's" if pair.paired else "Welch's" for pair in whole}
+            laws = {pair.law for pair in whole}
             means = intervals_words((min(pair.runs), pair.interval) for pair in whole)
             caption += f"{' or '.join(sorted(laws))} {means}" if whole else "95% intervals by the same test"
             caption += ", of ranks where runs diverged" if lost else ""
